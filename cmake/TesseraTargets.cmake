@@ -1,0 +1,40 @@
+include(GNUInstallDirs)
+
+# Compile settings shared by every target of the project; never exported to consumers.
+add_library(tessera_settings INTERFACE)
+target_compile_features(tessera_settings INTERFACE cxx_std_20)
+target_compile_options(tessera_settings INTERFACE
+  $<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra;-Wconversion;-Wshadow>
+  # Same bits on every build of one instruction set: no contraction that depends on the optimizer's mood.
+  $<$<COMPILE_LANGUAGE:CXX>:-ffp-contract=off>
+  $<$<BOOL:${TESSERA_WARNINGS_AS_ERRORS}>:-Werror>)
+if(TESSERA_SANITIZE)
+  target_compile_options(tessera_settings INTERFACE -fsanitize=${TESSERA_SANITIZE} -fno-omit-frame-pointer
+                         -fno-sanitize-recover=undefined)
+  target_link_options(tessera_settings INTERFACE -fsanitize=${TESSERA_SANITIZE})
+endif()
+
+set_property(GLOBAL PROPERTY TESSERA_LAYERS "")
+
+# tessera_add_layer(comm SOURCES a.cpp … USES base device [PRIVATE hwy::hwy …] [PUBLIC MPI::MPI_C …])
+#
+# Adds the library tessera_<name>, its alias Tessera::<name>, and links the layers that it may use. The include linter
+# (scripts/lint-includes) checks the same edges in the sources.
+function(tessera_add_layer name)
+  cmake_parse_arguments(arg "" "" "SOURCES;USES;PRIVATE;PUBLIC" ${ARGN})
+  add_library(tessera_${name} ${arg_SOURCES})
+  add_library(Tessera::${name} ALIAS tessera_${name})
+  set_target_properties(tessera_${name} PROPERTIES
+    EXPORT_NAME ${name} POSITION_INDEPENDENT_CODE ON
+    VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR})
+  target_include_directories(tessera_${name}
+    PUBLIC $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include> $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>
+    PRIVATE ${PROJECT_SOURCE_DIR}/lib)
+  target_compile_features(tessera_${name} PUBLIC cxx_std_20)
+  target_link_libraries(tessera_${name} PRIVATE $<BUILD_INTERFACE:tessera_settings>)
+  foreach(used IN LISTS arg_USES)
+    target_link_libraries(tessera_${name} PUBLIC tessera_${used})
+  endforeach()
+  target_link_libraries(tessera_${name} PUBLIC ${arg_PUBLIC} PRIVATE ${arg_PRIVATE})
+  set_property(GLOBAL APPEND PROPERTY TESSERA_LAYERS ${name})
+endfunction()

@@ -1,0 +1,43 @@
+if(TESSERA_ENABLE_TESTS)
+  find_package(GTest REQUIRED)
+endif()
+
+set(TESSERA_TEST_LAUNCHER "" CACHE STRING "Launcher of multi-rank tests; empty: mpiexec as CMake found it")
+
+# tessera_add_test(NAME comm_mesh SOURCES mesh_test.cpp LINK comm [RANKS 1 2 4] [LABELS fast] [TIMEOUT 120] [ENVIRONMENT A=b])
+#
+# One GoogleTest program, registered once for each rank count as <NAME>.<ranks>. Without RANKS it runs without a launcher.
+# Every test has a timeout. LABELS fast marks what the sanitizer build runs.
+function(tessera_add_test)
+  cmake_parse_arguments(arg "" "NAME;TIMEOUT" "SOURCES;LINK;RANKS;LABELS;ENVIRONMENT" ${ARGN})
+  if(NOT arg_TIMEOUT)
+    set(arg_TIMEOUT 120)
+  endif()
+  set(target test_${arg_NAME})
+  add_executable(${target} ${arg_SOURCES})
+  target_include_directories(${target} PRIVATE ${PROJECT_SOURCE_DIR}/lib ${PROJECT_SOURCE_DIR}/test)
+  target_link_libraries(${target} PRIVATE tessera_settings GTest::gtest fmt::fmt)
+  foreach(layer IN LISTS arg_LINK)
+    if(TARGET tessera_${layer})
+      target_link_libraries(${target} PRIVATE tessera_${layer})
+    else()
+      target_link_libraries(${target} PRIVATE ${layer})
+    endif()
+  endforeach()
+  target_compile_definitions(${target} PRIVATE TESSERA_TEST_DATA="${PROJECT_SOURCE_DIR}/test/data")
+  if(arg_RANKS)
+    target_sources(${target} PRIVATE ${PROJECT_SOURCE_DIR}/test/support/mpi_main.cpp)
+    target_link_libraries(${target} PRIVATE MPI::MPI_C)
+  else()
+    target_link_libraries(${target} PRIVATE GTest::gtest_main)
+    add_test(NAME ${arg_NAME} COMMAND ${target})
+    set_tests_properties(${arg_NAME} PROPERTIES TIMEOUT ${arg_TIMEOUT} LABELS "${arg_LABELS}"
+      ENVIRONMENT "OMP_NUM_THREADS=2;${arg_ENVIRONMENT}")
+  endif()
+  foreach(ranks IN LISTS arg_RANKS)
+    add_test(NAME ${arg_NAME}.${ranks}
+             COMMAND ${PROJECT_SOURCE_DIR}/scripts/mpirun -n ${ranks} $<TARGET_FILE:${target}>)
+    set_tests_properties(${arg_NAME}.${ranks} PROPERTIES TIMEOUT ${arg_TIMEOUT} PROCESSORS ${ranks}
+      LABELS "${arg_LABELS}" ENVIRONMENT "OMP_NUM_THREADS=1;${arg_ENVIRONMENT}")
+  endforeach()
+endfunction()
