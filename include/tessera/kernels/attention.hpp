@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+// Scaled dot-product attention, blockwise with online softmax: no T x T matrix is kept (Dao et al.
+// 2022).
+#pragma once
+
+#include <cstdint>
+
+#include "tessera/base/dtype.hpp"
+#include "tessera/device/stream.hpp"
+
+namespace tessera::kernels {
+
+/// Element (batch, position, head, i) of q is at q + batch * q_batch_stride + position *
+/// q_row_stride + head * head_dim + i, likewise k, v, y: a fused [B, T, 3C] projection is read in
+/// place with row stride 3C. kv_heads divides heads (grouped-query). Query t sits at key position t
+/// + (keys - queries) and, when causal, sees keys up to there. lse [batch, heads, queries] keeps
+/// log-sum-exp in fp32 for the backward pass (nullptr: not wanted).
+struct AttentionForward {
+  const void* q;
+  const void* k;
+  const void* v;
+  void* y;
+  float* lse = nullptr;
+  std::int64_t batch, heads, kv_heads, queries, keys, head_dim;
+  std::int64_t q_row_stride, k_row_stride, v_row_stride, y_row_stride;          // elements
+  std::int64_t q_batch_stride, k_batch_stride, v_batch_stride, y_batch_stride;  // elements
+  float scale;
+  bool causal = true;
+  DType dtype;
+  // Dropout on the probabilities (0: none). Element index: ((batch_offset + b) * heads + h) *
+  // queries * keys + t * keys + s.
+  float dropout = 0;
+  std::uint64_t dropout_seed = 0, dropout_stream = 0;
+  std::int64_t batch_offset = 0;
+};
+void attention_forward(const Stream& stream, const AttentionForward& args);
+
+/// Recomputes the probabilities block by block from q, k and lse. dq, dk, dv have the strides of q,
+/// k, v and are overwritten.
+struct AttentionBackward {
+  AttentionForward forward;  // as in the forward pass, with y and lse filled
+  const void* dy;            // strides of y
+  void* dq;
+  void* dk;
+  void* dv;
+};
+void attention_backward(const Stream& stream, const AttentionBackward& args);
+
+}  // namespace tessera::kernels

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+// Table look-up.
+#pragma once
+
+#include <cstdint>
+
+#include "tessera/base/dtype.hpp"
+#include "tessera/device/stream.hpp"
+
+namespace tessera::kernels {
+
+/// y[r, :] = table[ids[r], :], or += when `accumulate`. ids must lie in [0, table_rows):
+/// invalid_argument names the first that does not.
+struct EmbeddingForward {
+  const void* table;        // [table_rows, columns]
+  const std::int32_t* ids;  // [rows]
+  void* y;                  // [rows, columns]
+  bool accumulate = false;
+  std::int64_t rows, columns, table_rows;
+  DType dtype;
+};
+void embedding_forward(const Stream& stream, const EmbeddingForward& args);
+
+/// dtable[ids[r], :] += dy[r, :], summed in fp32 in ascending r for each table row: the same bits
+/// for any thread count. Without `accumulate` all other rows become zero.
+struct EmbeddingBackward {
+  const void* dy;           // [rows, columns]
+  const std::int32_t* ids;  // [rows]
+  void* dtable;             // [table_rows, columns]
+  DType gradient_type;      // fp32 or dtype
+  bool accumulate;
+  std::int64_t rows, columns, table_rows;
+  DType dtype;
+};
+void embedding_backward(const Stream& stream, const EmbeddingBackward& args);
+
+}  // namespace tessera::kernels

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+// Matrix products.
+#pragma once
+
+#include <cstdint>
+
+#include "tessera/base/dtype.hpp"
+#include "tessera/device/stream.hpp"
+
+namespace tessera::kernels {
+
+/// c[m, n] = alpha * op(a) op(b) + beta * c [+ bias[n]], row-major; op transposes when asked, so a
+/// is [m, k] or [k, m], b is [k, n] or [n, k]. Rows are `lda`, `ldb`, `ldc` elements apart; 0 means
+/// packed. Types: a and b of one type, fp32 or bf16; c fp32 or that type; bias of the type of b.
+/// Sums in fp32. beta 0 or 1. bf16 on a CPU without bf16 instructions is widened to fp32. FLOPs: 2
+/// m n k, added to flop_count().
+struct Gemm {
+  const void* a;
+  const void* b;
+  void* c;
+  const void* bias = nullptr;
+  std::int64_t m, n, k;
+  bool transpose_a = false;
+  bool transpose_b = false;
+  std::int64_t lda = 0, ldb = 0, ldc = 0;
+  float alpha = 1;
+  float beta = 0;
+  DType input_type = DType::fp32;
+  DType output_type = DType::fp32;
+};
+void gemm(const Stream& stream, const Gemm& args);
+
+/// Sum of 2 m n k over every matrix product of this process (gemm and attention), to compare with
+/// formulas.
+std::int64_t flop_count();
+void add_flops(std::int64_t flops);
+
+}  // namespace tessera::kernels

@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+// Sums of squares and non-finite detection over flat arrays.
+#pragma once
+
+#include <cstdint>
+
+#include "tessera/base/dtype.hpp"
+#include "tessera/device/stream.hpp"
+
+namespace tessera::kernels {
+
+/// Block length, in elements, of the global norm's partial sums: part of the definition of its bits
+/// (doc/numerics.md).
+inline constexpr std::int64_t kNormBlock = 1024;
+
+/// sums[i] = sum of squares, in fp64, of block i of x (the last may be short). Elements of a block
+/// are added in lanes of 8 and then in lane order, whatever the instruction set. A non-finite
+/// element makes its block's sum non-finite. sums has ceil(count / kNormBlock) entries.
+void block_square_sums(const Stream& stream, const void* x, DType dtype, std::int64_t count,
+                       double* sums);
+/// Index of the first NaN or infinity, or -1.
+std::int64_t first_non_finite(const Stream& stream, const void* x, DType dtype, std::int64_t count);
+
+}  // namespace tessera::kernels

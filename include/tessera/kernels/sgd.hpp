@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+// Stochastic gradient descent with momentum on a flat slice, as torch.optim.SGD defines it.
+#pragma once
+
+#include <cstdint>
+
+#include "tessera/base/dtype.hpp"
+#include "tessera/device/stream.hpp"
+
+namespace tessera::kernels {
+
+/// g = gradient * gradient_scale + weight_decay * w; buffer = momentum * buffer + (1 - dampening) *
+/// g (on the first step buffer = g); g = nesterov ? g + momentum * buffer : buffer; w -= lr * g.
+/// Without momentum, buffer may be nullptr.
+struct Sgd {
+  void* parameter;
+  std::uint16_t* low = nullptr;
+  float* momentum_buffer = nullptr;
+  const void* gradient;
+  DType gradient_type;
+  float gradient_scale = 1;
+  float lr, momentum, dampening, weight_decay;
+  bool nesterov = false;
+  bool first_step = false;
+  std::int64_t count;
+};
+void sgd(const Stream& stream, const Sgd& args);
+
+}  // namespace tessera::kernels
