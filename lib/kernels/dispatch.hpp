@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+// What every operation does before its loop: choose the device, then the element type.
+#pragma once
+
+#include <string>
+#include <type_traits>
+
+#include "tessera/base/dtype.hpp"
+#include "tessera/base/error.hpp"
+#include "tessera/device/stream.hpp"
+
+namespace tessera::kernels {
+
+/// Throws not_supported unless the stream is a CPU's: the only backend of this build.
+inline void require_cpu(const Stream& stream, const char* operation) {
+  TESSERA_CHECK(stream.device().is_cpu(), Code::not_supported,
+                std::string("this build has no ") + operation + " for " +
+                    stream.device().to_string() + "; move the tensors to the CPU");
+}
+
+/// Calls body(T{}) with T float or bf16, the types that kernels compute on; others are refused.
+template <typename Body>
+void dispatch_float(DType dtype, const char* operation, Body&& body) {
+  switch (dtype) {
+    case DType::fp32:
+      return body(float{});
+    case DType::bf16:
+      return body(bf16{});
+    default:
+      fail(Code::not_supported,
+           std::string(operation) + " works on fp32 and bf16, not on " + to_string(dtype));
+  }
+}
+
+}  // namespace tessera::kernels
