@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tessera/base/file.hpp"
+
+#include <cerrno>
+#include <cstring>
+#include <fcntl.h>
+#include <fstream>
+#include <sstream>
+#include <system_error>
+#include <unistd.h>
+
+#include <fmt/format.h>
+
+#include "tessera/base/error.hpp"
+
+namespace tessera {
+namespace {
+
+[[noreturn]] void fail_io(const char* action, const std::filesystem::path& path, int error) {
+  fail(Code::io, fmt::format("cannot {} '{}': {}", action, path.string(), std::strerror(error)));
+}
+
+void write_all(int file, std::string_view text, const std::filesystem::path& path) {
+  while (!text.empty()) {
+    const ssize_t written = ::write(file, text.data(), text.size());
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0) fail_io("write", path, errno);
+    text.remove_prefix(static_cast<std::size_t>(written));
+  }
+  if (::fsync(file) != 0) fail_io("flush", path, errno);
+}
+
+}  // namespace
+
+std::string read_text(const std::filesystem::path& path) {
+  if (std::filesystem::is_directory(path)) fail_io("read", path, EISDIR);
+  errno = 0;
+  std::ifstream file(path, std::ios::binary);
+  if (!file) fail_io("read", path, errno != 0 ? errno : EIO);
+  std::ostringstream text;
+  text << file.rdbuf();
+  return std::move(text).str();
+}
+
+void write_text(const std::filesystem::path& path, std::string_view text) {
+  const std::filesystem::path temporary = fmt::format("{}.tmp-{}", path.string(), ::getpid());
+  const int file = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+  if (file < 0) fail_io("create", temporary, errno);
+  try {
+    write_all(file, text, path);
+    ::close(file);
+    std::filesystem::rename(temporary, path);
+  } catch (const std::exception& error) {
+    ::close(file);
+    ::unlink(temporary.c_str());
+    fail(Code::io, error.what());
+  }
+  sync_to_disk(path.parent_path().empty() ? "." : path.parent_path());
+}
+
+void sync_to_disk(const std::filesystem::path& path) {
+  const int handle = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (handle < 0) fail_io("open", path, errno);
+  const int result = ::fsync(handle);
+  const int error = errno;
+  ::close(handle);
+  // Some file systems cannot flush a folder and say EINVAL; there is nothing more to do on those.
+  if (result != 0 && error != EINVAL) fail_io("flush", path, error);
+}
+
+}  // namespace tessera
