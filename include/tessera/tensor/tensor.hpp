@@ -23,7 +23,7 @@ class Tensor {
   static Tensor zeros(Shape shape, DType dtype, const Stream& stream = {},
                       Purpose purpose = Purpose::activations);
 
-  explicit operator bool() const { return data_ != nullptr || shape_.numel() == 0; }
+  explicit operator bool() const { return defined_; }
   void* data() const { return data_; }
   template <typename T>
   T* as() const {
@@ -43,6 +43,9 @@ class Tensor {
   Tensor clone(const Stream& stream = {}) const;
   /// Converted copy (or the tensor itself when the type is the same).
   Tensor to(DType dtype) const;
+  /// True when no other handle or view shares the elements, so that they may be overwritten. Never
+  /// true for borrowed memory.
+  bool unique() const { return buffer_ != nullptr && buffer_.use_count() == 1; }
 
  private:
   std::shared_ptr<Buffer> buffer_;
@@ -50,6 +53,7 @@ class Tensor {
   Shape shape_{0};
   DType dtype_ = DType::fp32;
   Device device_;
+  bool defined_ = false;
 };
 
 }  // namespace tessera

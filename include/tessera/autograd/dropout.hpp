@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+// Dropout and residual sums.
+#pragma once
+
+#include <cstdint>
+
+#include "tessera/autograd/tape.hpp"
+
+namespace tessera::autograd {
+
+/// Where in the job's random numbers one use of dropout lies.
+struct DropoutSite {
+  float probability = 0;
+  std::uint64_t seed = 0;
+  std::uint64_t stream = 0;
+  std::int64_t offset = 0;  // global index of the first element
+};
+
+/// Saves nothing: the mask is drawn again.
+Value dropout(Tape& tape, Value x, const DropoutSite& site);
+/// residual + dropout(x). Written in place of x if the caller gives up the last handle to it.
+Value dropout_add(Tape& tape, const Value& residual, Value x, const DropoutSite& site);
+
+}  // namespace tessera::autograd

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+// Output projection fused with cross-entropy: logits of a whole batch are never held.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include "tessera/autograd/tape.hpp"
+#include "tessera/autograd/weight.hpp"
+
+namespace tessera::autograd {
+
+/// Sum of the losses of a micro-batch. Without recording it is known at once. With recording it is
+/// known after Tape::backward: the projection, the losses and their gradients are computed
+/// together, chunk by chunk, when the backward pass reaches the head (its first node), so that no
+/// logits are kept or computed twice and gradients are written in the backward phase only.
+class Loss {
+ public:
+  bool known() const { return state_ && state_->known; }
+  /// Not scaled: the sum over targets >= 0, in fp64 by ascending row. internal if not known yet.
+  double sum() const;
+
+  struct State {
+    double sum = 0;
+    bool known = false;
+  };
+  explicit Loss(std::shared_ptr<State> state) : state_(std::move(state)) {}
+  Loss() = default;
+
+ private:
+  std::shared_ptr<State> state_;
+};
+
+/// Bytes of one chunk's logits at most, except that a chunk has at least kHeadMinimumRows rows.
+inline constexpr std::int64_t kHeadChunkBytes = std::int64_t{64} << 20;
+inline constexpr std::int64_t kHeadMinimumRows = 256;
+
+/// hidden [..., width], weight [vocabulary, width], targets [...] int32 (negative: none). The
+/// gradient of the objective is gradient_scale * sum. Scratch (Purpose::workspace): one chunk of
+/// logits; and with bf16 gradients and more than one chunk, the weight's gradient in fp32, so that
+/// it is rounded once.
+Loss head_loss(Tape& tape, const Value& hidden, Weight& weight, const Tensor& targets,
+               float gradient_scale);
+
+}  // namespace tessera::autograd

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+// Records operations in program order and replays them in reverse.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "tessera/autograd/value.hpp"
+#include "tessera/device/stream.hpp"
+
+namespace tessera::autograd {
+
+enum class Phase : std::uint8_t { forward, backward };
+
+/// Told when the parameters of a unit (an index that the model gives out) are used. For each unit
+/// and micro-batch, in this order: acquire(forward) before its first use, release(forward) after
+/// its last; and when the tape records, acquire(backward) before its first use in the backward
+/// pass, then release(backward) and gradients_ready after its last. Weight::value must be attached
+/// between acquire and release, Weight::gradient of trainable weights between acquire(backward) and
+/// gradients_ready. No gradient is ever written in the forward phase. Weights that received no
+/// gradient have gradient_written == false at gradients_ready.
+class UnitHooks {
+ public:
+  virtual ~UnitHooks() = default;
+  virtual void acquire(int unit, Phase phase) = 0;
+  virtual void release(int unit, Phase phase) = 0;
+  virtual void gradients_ready(int unit) = 0;
+};
+
+/// One recorded operation. The gradient of its result is taken out of `output` and handed to both
+/// closures; when none arrived, they do not run. The two are apart so that a schedule may delay the
+/// weights' part; an operation whose kernel computes both at once does it all in backward_input.
+struct Node {
+  const char* name = "";
+  std::shared_ptr<GradientSlot>
+      output;  // nullptr: the closures always run, with an undefined tensor
+  std::function<void(Tensor&)> backward_input;  // may move the gradient away if there is no other
+  std::function<void(const Tensor&)> backward_weight;
+};
+
+enum class Recording : std::uint8_t { off, on };
+
+class Tape {
+ public:
+  /// `hooks` must outlive the tape; nullptr: nobody wants to know.
+  explicit Tape(Recording recording, UnitHooks* hooks = nullptr, Stream stream = {});
+  Tape(const Tape&) = delete;
+  Tape& operator=(const Tape&) = delete;
+
+  bool recording() const { return recording_ == Recording::on; }
+  const Stream& stream() const { return stream_; }
+
+  /// Around the uses of a unit's weights. Units may overlap (a tied embedding encloses the rest).
+  void enter(int unit);
+  void leave(int unit);
+
+  /// Wraps a new result: with a gradient slot if the tape records and `requires_gradient`.
+  Value result(Tensor data, bool requires_gradient) const;
+  /// Only when recording().
+  void record(Node node);
+
+  /// Replays everything in reverse; each node and what it saved is freed as soon as it has run, so
+  /// that the tape is empty afterwards. After an exception the rest of the tape is dropped.
+  void backward();
+  /// The same, starting from d(objective)/d(value) = `gradient`.
+  void backward(const Value& value, Tensor gradient);
+
+  std::size_t size() const { return nodes_.size(); }
+
+ private:
+  Recording recording_;
+  UnitHooks* hooks_;
+  Stream stream_;
+  std::vector<Node> nodes_;
+};
+
+/// Runs `body` without keeping what it computes inside; the backward pass runs it again from
+/// `input` and goes back through that. The same bits as running it directly. `body` may not call
+/// enter or leave: put those around the region, so that one acquire(backward) serves both.
+Value recompute(Tape& tape, const Value& input,
+                const std::function<Value(Tape&, const Value&)>& body);
+
+}  // namespace tessera::autograd

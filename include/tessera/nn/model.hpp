@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the engine and inference know of a causal language model.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "tessera/autograd/head_loss.hpp"
+#include "tessera/autograd/tape.hpp"
+#include "tessera/nn/kv_cache.hpp"
+#include "tessera/nn/parameter.hpp"
+
+namespace tessera::nn {
+
+/// What is kept of a block between forward and backward: all it needs; all but what is cheap to
+/// compute again (LayerNorm and activation outputs); its input only. The same bits in every case.
+enum class Recompute : std::uint8_t { none, selective, full };
+/// "none", "selective", "full"; throws invalid_config.
+Recompute parse_recompute(const std::string& name);
+
+struct ModelOptions {
+  DType dtype = DType::fp32;  // of parameters and activations: fp32 or bf16
+  Recompute recompute = Recompute::none;
+};
+
+/// One micro-batch of one rank.
+struct Batch {
+  Tensor ids;                  // [rows, positions] int32
+  Tensor targets;              // [rows, positions] int32: the id that should follow; negative: none
+  std::int64_t first_row = 0;  // global index of row 0 in the step's global batch (keys dropout)
+  std::uint64_t seed = 0;      // of the run
+  std::uint64_t step = 0;      // number of the optimizer step
+  float gradient_scale = 1;    // 1 / global number of valid targets (times a loss scale)
+  bool training = true;        // dropout on
+};
+
+/// A group of parameters that ZeRO gathers together. Unit i is number i in UnitHooks.
+struct Unit {
+  std::string name;
+  std::vector<NamedParameter> parameters;
+  /// In forward the unit is held from position first_use to last_use, counted in units: {i, i} but
+  /// for the embedding of a tied head, {0, number of units - 1}.
+  int first_use;
+  int last_use;
+};
+
+class Model {
+ public:
+  virtual ~Model() = default;
+
+  const std::vector<Unit>& units() const { return units_; }
+  /// Unit by unit, in layout order.
+  std::vector<NamedParameter> parameters() const;
+  /// Logical parameters, a tied one once.
+  std::int64_t parameter_count() const;
+  const ModelOptions& options() const { return options_; }
+
+  virtual std::int64_t vocabulary() const = 0;
+  /// The longest sequence.
+  virtual std::int64_t positions() const = 0;
+  /// Hugging Face's config.json of this model.
+  virtual std::string config_json() const = 0;
+  /// FLOPs of forward and backward for `rows` sequences of `positions` tokens, without
+  /// recomputation: 2 m n k of every matrix product, attention as kernels::flop_count counts it.
+  virtual std::int64_t training_flops(std::int64_t rows, std::int64_t positions) const = 0;
+  /// The largest sum of Purpose::activations bytes of a training micro-batch, to estimate memory.
+  virtual std::int64_t activation_bytes(std::int64_t rows, std::int64_t positions) const = 0;
+
+  /// The sum of the losses of a micro-batch. On a recording tape it is known, and gradients are
+  /// there, after tape.backward(); see autograd::Loss.
+  virtual autograd::Loss forward_loss(autograd::Tape& tape, const Batch& batch) = 0;
+  /// ids [rows, positions] int32 -> fp32 [rows, positions, vocabulary]; no gradients, no dropout.
+  virtual Tensor logits(autograd::Tape& tape, const Tensor& ids) = 0;
+
+  virtual KvCache make_cache(std::int64_t rows, std::int64_t capacity) const = 0;
+  /// ids [rows, n] continue the cached sequences; appends their keys and values and returns the
+  /// logits after the last of them, fp32 [rows, vocabulary]. invalid_argument when the cache is
+  /// full or the model has no more positions.
+  virtual Tensor forward_cached(autograd::Tape& tape, const Tensor& ids, KvCache& cache) = 0;
+
+  /// Names that parameter `name` may have in a model folder, the preferred one first.
+  virtual std::vector<std::string> names_in_files(const std::string& name) const = 0;
+  /// True for tensors that model folders hold but this model does not need (mask buffers, a tied
+  /// head's copy).
+  virtual bool ignores(const std::string& name_in_file) const = 0;
+
+ protected:
+  explicit Model(const ModelOptions& options) : options_(options) {}
+  std::vector<Unit> units_;
+  ModelOptions options_;
+};
+
+/// Builds the model that a Hugging Face config.json describes (`model_type`). With `strict`, a key
+/// that Hugging Face does not know for this type is an error that names the nearest known one.
+/// Errors: invalid_config for impossible values, not_supported for other types.
+std::unique_ptr<Model> make_model(const std::string& config_json, const ModelOptions& options,
+                                  bool strict = false);
+
+/// The name under which a folder holds the parameter `name`, found by asking `shape_of` (nullopt:
+/// no such tensor). Errors: io when it is missing or has another shape, naming the tensor and both
+/// shapes.
+std::string find_in_files(const Model& model, const NamedParameter& named,
+                          const std::function<std::optional<Shape>(const std::string&)>& shape_of);
+
+}  // namespace tessera::nn

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+// A named trainable array of a model and how it starts.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "tessera/autograd/weight.hpp"
+#include "tessera/base/shape.hpp"
+
+namespace tessera::nn {
+
+struct Initialization {
+  enum class Kind : std::uint8_t { zeros, ones, normal };
+  Kind kind = Kind::zeros;
+  float deviation = 0;  // of normal
+};
+
+/// Shape and start are fixed at construction of the model; `value` and `gradient`
+/// (autograd::Weight) are attached from outside while the parameter's unit is in use.
+struct Parameter : autograd::Weight {
+  Shape shape;
+  Initialization initialization;
+
+  Parameter() = default;
+  Parameter(Shape parameter_shape, Initialization start)
+      : shape(std::move(parameter_shape)), initialization(start) {}
+};
+
+struct NamedParameter {
+  std::string name;  // Hugging Face's name, also the checkpoint key
+  Parameter* parameter;
+};
+
+/// Writes elements [begin, begin + count) of the parameter's start to `out`. An element depends on
+/// (seed, name, index) alone, so any slice may be filled alone, on any mesh.
+void initialize(const Parameter& parameter, std::string_view name, std::uint64_t seed,
+                std::int64_t begin, std::int64_t count, float* out);
+
+}  // namespace tessera::nn
