@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+// The `engine` section of a run file (a DeepSpeed configuration) as plain values.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "tessera/base/dtype.hpp"
+
+namespace tessera::config {
+
+/// The three sizes of the batch triangle: train = micro × accumulation × data-parallel size.
+/// Zero until resolve() ran.
+struct Batch {
+  std::int64_t train = 0;         ///< samples of one optimizer step over all ranks
+  std::int64_t micro = 0;         ///< samples of one forward pass of one rank
+  std::int64_t accumulation = 0;  ///< forward passes of one rank in an optimizer step
+  bool operator==(const Batch&) const = default;
+};
+
+/// Solves train = micro × accumulation × data_size for what is missing, by DeepSpeed's rules: with
+/// `train` alone accumulation is 1, with `micro` alone accumulation is 1. Throws invalid_config,
+/// showing the three numbers, the data-parallel size and the rule, when a number is not positive,
+/// when nothing whole fits, and when both `train` and `micro` are missing.
+Batch resolve_batch(std::optional<std::int64_t> train, std::optional<std::int64_t> micro,
+                    std::optional<std::int64_t> accumulation, std::int64_t data_size);
+
+/// Every field is filled, from the file or by the default of the type; fields of other types stay
+/// at 0.
+struct OptimizerConfig {
+  std::string type = "AdamW";  ///< "Adam", "AdamW" or "SGD"
+  double lr = 0.001;
+  double beta1 = 0.9;
+  double beta2 = 0.999;
+  double eps = 1e-8;
+  double weight_decay = 0;
+  bool decoupled = true;  ///< `adam_w_mode`; false: weight decay is added to the gradient (L2)
+  bool bias_correction = true;         ///< Adam and AdamW
+  double momentum = 0;                 ///< SGD
+  double dampening = 0;                ///< SGD
+  bool nesterov = false;               ///< SGD
+  bool decay_one_dimensional = false;  ///< weight decay also on biases and norms
+  std::vector<std::string> decay;      ///< name patterns (* and ?) that decay whatever their shape
+  std::vector<std::string> no_decay;   ///< name patterns that never decay; stronger than `decay`
+  bool operator==(const OptimizerConfig&) const = default;
+};
+
+using SchedulerParameter = std::variant<double, bool, std::string>;
+
+struct SchedulerConfig {
+  /// "constant", "LRRangeTest", "OneCycle", "WarmupLR", "WarmupDecayLR" or "WarmupCosineLR".
+  std::string type = "constant";
+  /// By DeepSpeed's name; every parameter of the type is there, defaults and "auto" filled in, but
+  /// total_num_steps is missing while the length of the run is unknown (see Facts::sequences).
+  /// A parameter whose default is "none" (OneCycle's second half) is absent.
+  std::map<std::string, SchedulerParameter> params;
+
+  /// Throw internal when the parameter is missing or of another type.
+  double number(const std::string& name) const;
+  bool flag(const std::string& name) const;
+  const std::string& text(const std::string& name) const;
+  bool has(const std::string& name) const { return params.count(name) > 0; }
+
+  bool operator==(const SchedulerConfig&) const = default;
+};
+
+struct ZeroConfig {
+  int stage = 0;                                     ///< 0..3
+  std::int64_t reduce_bucket_size = 500'000'000;     ///< elements
+  std::int64_t allgather_bucket_size = 500'000'000;  ///< elements
+  bool overlap_comm = false;                         ///< default: stage == 3
+  std::int64_t prefetch_bucket_size = 50'000'000;    ///< elements gathered ahead in stage 3
+  bool operator==(const ZeroConfig&) const = default;
+};
+
+struct EngineConfig {
+  Batch batch;
+  OptimizerConfig optimizer;
+  SchedulerConfig scheduler;
+  double gradient_clipping = 1.0;           ///< global norm; 0 disables
+  DType dtype = DType::fp32;                ///< bf16 with `bf16: {enabled: true}`
+  DType communication_dtype = DType::fp32;  ///< of reduced gradients; default: dtype
+  ZeroConfig zero;
+  bool wall_clock_breakdown = false;  ///< the log shows where the time of a step goes
+  std::string log_level = "info";     ///< "debug", "info", "warning" or "error"
+  bool operator==(const EngineConfig&) const = default;
+};
+
+}  // namespace tessera::config
