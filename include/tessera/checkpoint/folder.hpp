@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+// The folder of a run's checkpoints: names, the newest, cleaning up.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace tessera::checkpoint {
+
+struct FolderEntry {
+  std::string path;
+  std::int64_t step = 0;
+};
+
+/// `step-00000100.h5` files of one folder. Local: call it on one rank and tell the others.
+class Folder {
+ public:
+  explicit Folder(std::string folder) : folder_(std::move(folder)) {}
+
+  const std::string& path() const { return folder_; }
+  /// Makes the folder and its parents. Errors: io.
+  void create() const;
+  std::string name_of(std::int64_t step) const;
+  /// Checkpoints by step, the newest last. A missing folder has none.
+  std::vector<FolderEntry> entries() const;
+  /// The newest that opens as a whole checkpoint; every newer one that does not is warned about
+  /// with its reason.
+  std::optional<FolderEntry> newest() const;
+  /// Removes what interrupted saves left (temporary names); returns how many.
+  int remove_leftovers() const;
+  /// Removes all but the `count` newest and never `protect`; count <= 0 keeps all. Call it after a
+  /// commit.
+  void keep(int count, const std::string& protect = "") const;
+
+ private:
+  std::string folder_;
+};
+
+}  // namespace tessera::checkpoint
