@@ -5,6 +5,7 @@
 #include <fstream>
 #include <sched.h>
 #include <string>
+#include <thread>
 
 #include <hwy/highway.h>
 #include <omp.h>
@@ -31,6 +32,7 @@ std::string simd_name() {
   const auto targets = hwy::SupportedTargets();
   if (targets & (HWY_AVX3 | HWY_AVX3_DL)) return "avx512";
   if (targets & HWY_AVX2) return "avx2";
+  if (targets & (HWY_SVE | HWY_SVE2)) return "sve";
   if (targets & HWY_NEON) return "neon";
   return "baseline";
 }
@@ -50,7 +52,8 @@ bool has_bf16_instructions() {
 
 int available_cores() {
   cpu_set_t set;
-  int cores = 1;
+  // The mask is too small for machines with more than 1024 processors; the library's count is not.
+  int cores = static_cast<int>(std::thread::hardware_concurrency());
   if (sched_getaffinity(0, sizeof(set), &set) == 0) cores = CPU_COUNT(&set);
   if (const int quota = quota_cores(); quota > 0) cores = std::min(cores, quota);
   return std::max(1, cores);
@@ -67,7 +70,9 @@ int threads() {
 std::string cpu_model_name() {
   std::ifstream file("/proc/cpuinfo");
   for (std::string line; std::getline(file, line);)
-    if (line.starts_with("model name")) return line.substr(line.find(':') + 2);
+    if (const auto colon = line.find(": ");
+        line.starts_with("model name") && colon != std::string::npos)
+      return line.substr(colon + 2);
   return "unknown";
 }
 

@@ -8,6 +8,7 @@
 #include <sstream>
 #include <system_error>
 #include <unistd.h>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -33,7 +34,8 @@ void write_all(int file, std::string_view text, const std::filesystem::path& pat
 }  // namespace
 
 std::string read_text(const std::filesystem::path& path) {
-  if (std::filesystem::is_directory(path)) fail_io("read", path, EISDIR);
+  std::error_code ignored;  // what cannot be looked at fails below, with its reason
+  if (std::filesystem::is_directory(path, ignored)) fail_io("read", path, EISDIR);
   errno = 0;
   std::ifstream file(path, std::ios::binary);
   if (!file) fail_io("read", path, errno != 0 ? errno : EIO);
@@ -44,16 +46,17 @@ std::string read_text(const std::filesystem::path& path) {
 
 void write_text(const std::filesystem::path& path, std::string_view text) {
   const std::filesystem::path temporary = fmt::format("{}.tmp-{}", path.string(), ::getpid());
-  const int file = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+  int file = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
   if (file < 0) fail_io("create", temporary, errno);
   try {
     write_all(file, text, path);
-    ::close(file);
-    std::filesystem::rename(temporary, path);
-  } catch (const std::exception& error) {
-    ::close(file);
+    // Network file systems report a full disk as late as here.
+    if (::close(std::exchange(file, -1)) != 0) fail_io("write", path, errno);
+    if (::rename(temporary.c_str(), path.c_str()) != 0) fail_io("write", path, errno);
+  } catch (const Error&) {
+    if (file >= 0) ::close(file);
     ::unlink(temporary.c_str());
-    fail(Code::io, error.what());
+    throw;
   }
   sync_to_disk(path.parent_path().empty() ? "." : path.parent_path());
 }

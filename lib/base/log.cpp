@@ -11,7 +11,7 @@ namespace tessera {
 namespace {
 
 struct LogState {
-  std::mutex mutex;
+  std::recursive_mutex mutex;
   int rank = 0;
   int size = 1;
   LogLevel level = LogLevel::info;
@@ -27,6 +27,7 @@ LogState& state() {
 
 void write(LogLevel level, const std::string& message) {
   LogState& log = state();
+  // Recursive: a sink that cannot write may say so.
   const std::lock_guard lock(log.mutex);
   if (level < log.level) return;
   const bool loud = level >= LogLevel::warning;
@@ -34,8 +35,9 @@ void write(LogLevel level, const std::string& message) {
   std::string line = message;
   if (loud) line = (level == LogLevel::error ? "error: " : "warning: ") + line;
   if (loud && log.size > 1) line = fmt::format("[rank {}] {}", log.rank, line);
+  // Not fmt::print: it throws when the stream is closed, and destructors log.
   std::FILE* stream = loud ? stderr : stdout;
-  fmt::print(stream, "{}\n", line);
+  std::fputs((line + '\n').c_str(), stream);
   std::fflush(stream);
   if (log.sink) log.sink(level, line);
 }

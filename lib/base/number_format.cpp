@@ -30,7 +30,8 @@ std::string json_number(float value) {
 std::string format_bytes(double bytes) {
   static constexpr std::array units = {"B", "KiB", "MiB", "GiB", "TiB", "PiB"};
   std::size_t unit = 0;
-  while (std::abs(bytes) >= 1024 && unit + 1 < units.size()) {
+  // Compared as printed, so that 1023.99 KiB becomes 1.0 MiB.
+  while (std::abs(bytes) >= (unit == 0 ? 1023.5 : 1023.95) && unit + 1 < units.size()) {
     bytes /= 1024;
     ++unit;
   }
@@ -40,7 +41,7 @@ std::string format_bytes(double bytes) {
 std::string format_count(double count) {
   static constexpr std::array units = {"", " k", " M", " G", " T", " P"};
   std::size_t unit = 0;
-  while (std::abs(count) >= 1000 && unit + 1 < units.size()) {
+  while (std::abs(count) >= (unit == 0 ? 999.5 : 999.95) && unit + 1 < units.size()) {
     count /= 1000;
     ++unit;
   }
@@ -48,6 +49,7 @@ std::string format_count(double count) {
 }
 
 std::string format_duration(double seconds) {
+  if (!std::isfinite(seconds)) return "?";
   const auto total = static_cast<std::int64_t>(std::llround(seconds));
   const std::int64_t hours = total / 3600, minutes = total / 60 % 60, rest = total % 60;
   if (hours > 0) return fmt::format("{}:{:02}:{:02}", hours, minutes, rest);

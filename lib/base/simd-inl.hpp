@@ -65,7 +65,8 @@ HWY_INLINE void store_float([[maybe_unused]] FloatTag tag, FloatVector value,
   const auto odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(wide, 1));
   const auto rounded = hn::Add(bits, hn::Add(odd, hn::Set(wide, 0x7fff)));
   const auto quiet = hn::Or(bits, hn::Set(wide, 0x400000));
-  const auto is_nan = hn::RebindMask(wide, hn::Ne(value, value));
+  // Not hn::Ne(value, value): on x86 that comparison is false for NaN.
+  const auto is_nan = hn::RebindMask(wide, hn::IsNaN(value));
   const auto top = hn::ShiftRight<16>(hn::IfThenElse(is_nan, quiet, rounded));
   hn::StoreU(hn::TruncateTo(narrow, top), narrow, reinterpret_cast<uint16_t*>(p));
 }

@@ -85,6 +85,19 @@ MemoryLedger& memory_ledger(Device device) {
   return (*ledgers)[{device.type, device.index}];
 }
 
+namespace {
+
+// Memory of the file cache that the container may take back at once.
+std::int64_t reclaimable_cache() {
+  std::ifstream file("/sys/fs/cgroup/memory.stat");
+  std::string key;
+  for (std::int64_t bytes = 0; file >> key >> bytes;)
+    if (key == "inactive_file") return bytes;
+  return 0;
+}
+
+}  // namespace
+
 std::int64_t available_host_memory() {
   std::int64_t available = std::numeric_limits<std::int64_t>::max();
   std::ifstream info("/proc/meminfo");
@@ -92,8 +105,9 @@ std::int64_t available_host_memory() {
     if (line.starts_with("MemAvailable:")) available = std::stoll(line.substr(13)) * 1024;
   std::ifstream limit_file("/sys/fs/cgroup/memory.max"), used_file("/sys/fs/cgroup/memory.current");
   std::int64_t limit = 0, used = 0;
-  if (limit_file >> limit && used_file >> used) available = std::min(available, limit - used);
-  return available;
+  if (limit_file >> limit && used_file >> used)
+    available = std::min(available, limit - used + reclaimable_cache());
+  return std::max<std::int64_t>(available, 0);
 }
 
 }  // namespace tessera

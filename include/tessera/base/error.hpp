@@ -31,6 +31,11 @@ class Error : public std::runtime_error {
   Error(Code code, const std::string& message) : std::runtime_error(message), code_(code) {}
   Code code() const noexcept { return code_; }
 
+  /// The same failure as seen from further out: "context: message".
+  Error in_context(const std::string& context) const {
+    return Error(code_, context + ": " + what());
+  }
+
   /// True for what a user can mend in the input: the program exits with 2.
   bool is_bad_input() const noexcept {
     return code_ == Code::invalid_argument || code_ == Code::invalid_config ||

@@ -16,7 +16,7 @@ std::string json_number(float value);
 std::string format_bytes(double bytes);
 /// 12345678 -> "12.3 M"
 std::string format_count(double count);
-/// 83 -> "1:23", 3723 -> "1:02:03"
+/// 83 -> "1:23", 3723 -> "1:02:03"; "?" for infinities and NaN.
 std::string format_duration(double seconds);
 
 }  // namespace tessera

@@ -13,10 +13,10 @@ namespace tessera {
 std::int64_t checked_multiply(std::int64_t a, std::int64_t b);
 std::int64_t checked_add(std::int64_t a, std::int64_t b);
 
-inline std::int64_t ceil_divide(std::int64_t a, std::int64_t b) {
-  return (a + b - 1) / b;
+constexpr std::int64_t ceil_divide(std::int64_t a, std::int64_t b) {
+  return a / b + (a % b > 0 ? 1 : 0);
 }
-inline std::int64_t round_up(std::int64_t a, std::int64_t b) {
+constexpr std::int64_t round_up(std::int64_t a, std::int64_t b) {
   return ceil_divide(a, b) * b;
 }
 

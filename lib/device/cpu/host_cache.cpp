@@ -10,6 +10,7 @@ namespace {
 
 constexpr std::size_t kAlignment = 64;
 constexpr std::size_t kHugePage = std::size_t{2} << 20;
+constexpr std::size_t kLargest = std::size_t{1} << 62;  // rounding up stays inside 64 bits
 
 // Sizes are rounded up to an eighth of their power of two, so that blocks of nearly equal size
 // share a list.
@@ -34,6 +35,7 @@ struct Header {
 }  // namespace
 
 void* HostCache::allocate(std::size_t bytes) {
+  if (bytes > kLargest) return nullptr;
   const std::size_t size = size_class(bytes);
   const std::lock_guard lock(mutex_);
   if (auto found = free_.find(size); found != free_.end() && !found->second.empty()) {
@@ -46,7 +48,11 @@ void* HostCache::allocate(std::size_t bytes) {
   const std::size_t alignment = large ? kHugePage : kAlignment;
   const std::size_t whole = (size + stagger + kAlignment + alignment - 1) / alignment * alignment;
   void* start = std::aligned_alloc(alignment, whole);
-  if (start == nullptr) return nullptr;
+  if (start == nullptr) {  // what lies in the cache may be what is missing
+    free_cached();
+    start = std::aligned_alloc(alignment, whole);
+    if (start == nullptr) return nullptr;
+  }
   if (large) madvise(start, whole, MADV_HUGEPAGE);
   char* block = static_cast<char*>(start) + kAlignment + stagger;
   reinterpret_cast<Header*>(block - kAlignment)->start = start;
@@ -60,6 +66,10 @@ void HostCache::release(void* block, std::size_t bytes) {
 
 void HostCache::trim() {
   const std::lock_guard lock(mutex_);
+  free_cached();
+}
+
+void HostCache::free_cached() {
   for (auto& [size, blocks] : free_)
     for (void* block : blocks)
       std::free(reinterpret_cast<Header*>(static_cast<char*>(block) - kAlignment)->start);

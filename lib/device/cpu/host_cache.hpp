@@ -18,6 +18,8 @@ class HostCache {
   void trim();
 
  private:
+  void free_cached();
+
   std::mutex mutex_;
   std::map<std::size_t, std::vector<void*>> free_;
 };
