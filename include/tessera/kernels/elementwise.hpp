@@ -20,8 +20,8 @@ void accumulate(const Stream& stream, const void* x, DType x_type, float alpha, 
                 DType accumulator_type, std::int64_t count);
 void cast(const Stream& stream, const void* x, DType x_type, void* y, DType y_type,
           std::int64_t count);
-/// y[c] (+)= sum over rows of x[r, c]: a bias gradient. Summed in fp32; deterministic for a given
-/// thread count.
+/// y[c] (+)= sum over rows of x[r, c]: a bias gradient. Summed in fp32 by fixed
+/// blocks of rows, the same bits for any thread count.
 struct ColumnSum {
   const void* x;  // [rows, columns]
   void* y;        // [columns]
