@@ -1,8 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// Matrix products: the count of their FLOPs.
+// Matrix products: argument checks, device dispatch and the count of FLOPs.
 #include "tessera/kernels/gemm.hpp"
 
 #include <atomic>
+
+#include <fmt/format.h>
+
+#include "kernels/cpu/gemm.hpp"
+#include "kernels/dispatch.hpp"
 
 namespace tessera::kernels {
 namespace {
@@ -12,7 +17,42 @@ std::atomic<std::int64_t>& counter() {
   return flops;
 }
 
+// Fills in the default and refuses rows that would overlap.
+std::int64_t leading_dimension(const char* name, std::int64_t given, std::int64_t columns) {
+  if (given == 0) return columns;
+  TESSERA_CHECK(given >= columns, Code::invalid_argument,
+                fmt::format("gemm: {} is {}, but a row has {} elements", name, given, columns));
+  return given;
+}
+
+void check_types(const Gemm& args) {
+  TESSERA_CHECK(args.input_type == DType::fp32 || args.input_type == DType::bf16,
+                Code::not_supported,
+                fmt::format("gemm works on fp32 and bf16, not on {}", to_string(args.input_type)));
+  TESSERA_CHECK(args.output_type == DType::fp32 || args.output_type == args.input_type,
+                Code::not_supported,
+                fmt::format("gemm of {} writes fp32 or {}, not {}", to_string(args.input_type),
+                            to_string(args.input_type), to_string(args.output_type)));
+}
+
 }  // namespace
+
+void gemm(const Stream& stream, const Gemm& args) {
+  require_cpu(stream, "gemm");
+  check_types(args);
+  TESSERA_CHECK(
+      args.m >= 0 && args.n >= 0 && args.k >= 0, Code::invalid_argument,
+      fmt::format("gemm: sizes must not be negative: m {}, n {}, k {}", args.m, args.n, args.k));
+  TESSERA_CHECK(args.beta == 0 || args.beta == 1, Code::invalid_argument,
+                fmt::format("gemm: beta must be 0 or 1, not {}", args.beta));
+  Gemm full = args;
+  full.lda = leading_dimension("lda", args.lda, args.transpose_a ? args.m : args.k);
+  full.ldb = leading_dimension("ldb", args.ldb, args.transpose_b ? args.k : args.n);
+  full.ldc = leading_dimension("ldc", args.ldc, args.n);
+  if (args.m == 0 || args.n == 0) return;
+  cpu::gemm(full);
+  add_flops(2 * args.m * args.n * args.k);
+}
 
 std::int64_t flop_count() {
   return counter().load(std::memory_order_relaxed);

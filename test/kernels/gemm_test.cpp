@@ -2,17 +2,198 @@
 // Matrix products against a plain fp64 loop.
 #include "tessera/kernels/gemm.hpp"
 
+#include <thread>
+#include <tuple>
+
+#include <fmt/format.h>
 #include <gtest/gtest.h>
+
+#include "tessera/base/error.hpp"
 
 #include "support/kernel_testing.hpp"
 
 namespace tessera::kernels {
 namespace {
 
-TEST(FlopCount, AddsUp) {
-  const auto before = flop_count();
-  add_flops(42);
-  EXPECT_EQ(flop_count() - before, 42);
+using namespace tessera::testing;
+
+struct Problem {
+  std::int64_t m, n, k;
+  bool transpose_a = false, transpose_b = false;
+  std::int64_t pad_a = 0, pad_b = 0, pad_c = 0;  // extra elements at the end of each row
+  float alpha = 1, beta = 0;
+  bool bias = false;
+};
+
+std::string describe(const Problem& p) {
+  return fmt::format("m {} n {} k {} {}{} pads {} {} {} alpha {} beta {} bias {}", p.m, p.n, p.k,
+                     p.transpose_a ? 't' : 'n', p.transpose_b ? 't' : 'n', p.pad_a, p.pad_b,
+                     p.pad_c, p.alpha, p.beta, p.bias);
+}
+
+void run_and_compare(const Problem& p, DType input, DType output) {
+  const std::int64_t a_rows = p.transpose_a ? p.k : p.m, b_rows = p.transpose_b ? p.n : p.k;
+  const std::int64_t lda = (p.transpose_a ? p.m : p.k) + p.pad_a;
+  const std::int64_t ldb = (p.transpose_b ? p.k : p.n) + p.pad_b;
+  const std::int64_t ldc = p.n + p.pad_c;
+  const auto a = random_array(input, a_rows * lda, 1), b = random_array(input, b_rows * ldb, 2);
+  const auto bias = random_array(input, p.n, 3);
+  auto c = random_array(output, p.m * ldc, 4);
+  Doubles expected = c.values();
+  const Doubles av = a.values(), bv = b.values(), biasv = bias.values();
+  for (std::int64_t i = 0; i < p.m; ++i)
+    for (std::int64_t j = 0; j < p.n; ++j) {
+      double sum = 0;
+      for (std::int64_t l = 0; l < p.k; ++l)
+        sum += av[static_cast<std::size_t>(p.transpose_a ? l * lda + i : i * lda + l)] *
+               bv[static_cast<std::size_t>(p.transpose_b ? j * ldb + l : l * ldb + j)];
+      double& element = expected[static_cast<std::size_t>(i * ldc + j)];
+      element = double{p.alpha} * sum + double{p.beta} * element +
+                (p.bias ? biasv[static_cast<std::size_t>(j)] : 0.0);
+    }
+  Gemm args{.a = a.data(), .b = b.data(), .c = c.data(), .m = p.m, .n = p.n, .k = p.k};
+  if (p.bias) args.bias = bias.data();
+  args.transpose_a = p.transpose_a;
+  args.transpose_b = p.transpose_b;
+  args.lda = lda;
+  args.ldb = ldb;
+  args.ldc = ldc;
+  args.alpha = p.alpha;
+  args.beta = p.beta;
+  args.input_type = input;
+  args.output_type = output;
+  gemm(Stream{}, args);
+  expect_close(c, expected, 2, describe(p));
+}
+
+class GemmTest : public ::testing::TestWithParam<std::tuple<DType, DType>> {
+ protected:
+  void check(const Problem& problem) {
+    run_and_compare(problem, std::get<0>(GetParam()), std::get<1>(GetParam()));
+  }
+};
+
+TEST_P(GemmTest, OddSizesInEveryLayout) {
+  for (const std::int64_t m : {1, 3, 17, 65})
+    for (const std::int64_t n : {1, 3, 17, 65})
+      for (const std::int64_t k : {1, 3, 17, 65})
+        for (const int layout : {0, 1, 2, 3})
+          check(
+              {.m = m, .n = n, .k = k, .transpose_a = layout > 1, .transpose_b = layout % 2 == 1});
+}
+
+TEST_P(GemmTest, RowStrides) {
+  for (const int layout : {0, 1, 2, 3})
+    check({.m = 17,
+           .n = 33,
+           .k = 65,
+           .transpose_a = layout > 1,
+           .transpose_b = layout % 2 == 1,
+           .pad_a = 5,
+           .pad_b = 16,
+           .pad_c = 3});
+}
+
+TEST_P(GemmTest, AlphaBetaBias) {
+  for (const float alpha : {1.0f, -0.375f})
+    for (const float beta : {0.0f, 1.0f})
+      for (const bool bias : {false, true})
+        for (const std::int64_t m : {1, 40})
+          check({.m = m, .n = 48, .k = 30, .pad_c = 2, .alpha = alpha, .beta = beta, .bias = bias});
+}
+
+TEST_P(GemmTest, LargerThanItsBlocks) {
+  check({.m = 300, .n = 500, .k = 1500, .transpose_b = true});
+  check({.m = 1, .n = 3000, .k = 700, .transpose_b = true, .bias = true});
+  check({.m = 200, .n = 100, .k = 2000, .transpose_a = true, .beta = 1});
+}
+
+TEST_P(GemmTest, EmptySums) {
+  check({.m = 3, .n = 5, .k = 0});
+  check({.m = 3, .n = 5, .k = 0, .beta = 1, .bias = true});
+  check({.m = 0, .n = 5, .k = 2});
+  check({.m = 3, .n = 0, .k = 2});
+}
+
+TEST_P(GemmTest, FromSeveralThreadsAtOnce) {
+  std::vector<std::thread> workers;
+  for (int i = 0; i < 4; ++i)
+    workers.emplace_back([&, i] {
+      for (int round = 0; round < 5; ++round)
+        check({.m = 20 + i % 2, .n = 30, .k = 40 + round, .transpose_b = true});
+    });
+  for (auto& worker : workers) worker.join();
+}
+
+std::string types_name(const ::testing::TestParamInfo<std::tuple<DType, DType>>& types) {
+  return fmt::format("{}_to_{}", to_string(std::get<0>(types.param)),
+                     to_string(std::get<1>(types.param)));
+}
+
+INSTANTIATE_TEST_SUITE_P(Types, GemmTest,
+                         ::testing::Values(std::tuple(DType::fp32, DType::fp32),
+                                           std::tuple(DType::bf16, DType::fp32),
+                                           std::tuple(DType::bf16, DType::bf16)),
+                         types_name);
+
+// More shapes than the cache of primitives holds, twice: entries leave and come back.
+TEST(Gemm, ManyShapes) {
+  for (int round = 0; round < 2; ++round)
+    for (std::int64_t k = 1; k <= 300; ++k)
+      run_and_compare({.m = 2, .n = 3, .k = k}, DType::fp32, DType::fp32);
+}
+
+TEST(Gemm, CountsFlops) {
+  const std::int64_t before = flop_count();
+  run_and_compare({.m = 3, .n = 5, .k = 7}, DType::fp32, DType::fp32);
+  run_and_compare({.m = 3, .n = 5, .k = 0}, DType::fp32, DType::fp32);
+  EXPECT_EQ(flop_count() - before, 2 * 3 * 5 * 7);
+}
+
+TEST(Gemm, NanComesThrough) {
+  auto a = filled_array(DType::bf16, 4, 1), b = filled_array(DType::bf16, 4, 1);
+  auto c = filled_array(DType::bf16, 4, 0);
+  a.as<bf16>()[1] = bf16::from_float(std::numeric_limits<float>::quiet_NaN());
+  gemm(Stream{}, {.a = a.data(),
+                  .b = b.data(),
+                  .c = c.data(),
+                  .m = 2,
+                  .n = 2,
+                  .k = 2,
+                  .input_type = DType::bf16,
+                  .output_type = DType::bf16});
+  EXPECT_TRUE(std::isnan(c.values()[0]));
+  EXPECT_EQ(c.values()[2], 2);
+}
+
+Code code_of(const Gemm& args, const Stream& stream = {}) {
+  try {
+    gemm(stream, args);
+  } catch (const Error& error) {
+    return error.code();
+  }
+  return Code::internal;
+}
+
+TEST(Gemm, RefusesWhatItCannotDo) {
+  float data[16] = {};
+  const Gemm good{.a = data, .b = data, .c = data + 8, .m = 2, .n = 2, .k = 2};
+  Gemm args = good;
+  args.lda = 1;
+  EXPECT_EQ(code_of(args), Code::invalid_argument);
+  args = good;
+  args.beta = 0.5f;
+  EXPECT_EQ(code_of(args), Code::invalid_argument);
+  args = good;
+  args.k = -1;
+  EXPECT_EQ(code_of(args), Code::invalid_argument);
+  args = good;
+  args.output_type = DType::bf16;
+  EXPECT_EQ(code_of(args), Code::not_supported);
+  args = good;
+  args.input_type = DType::fp16;
+  EXPECT_EQ(code_of(args), Code::not_supported);
+  EXPECT_EQ(code_of(good, Stream({DeviceType::cuda, 0}, nullptr)), Code::not_supported);
 }
 
 }  // namespace

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+// Matrix products on the CPU: oneDNN, with bf16 widened to fp32 where the processor has no bf16
+// instructions.
+#include "kernels/cpu/gemm.hpp"
+
+#include <cstring>
+
+#include "tessera/device/buffer.hpp"
+
+#include "kernels/cpu/matmul.hpp"
+
+namespace tessera::kernels::cpu {
+namespace {
+
+Buffer workspace(std::int64_t bytes) {
+  return allocate(static_cast<std::size_t>(bytes), Device{}, Purpose::workspace);
+}
+
+// Copies rows that are `stride` elements apart into fp32 rows that follow each other.
+Buffer widen_rows(const void* source, std::int64_t rows, std::int64_t columns,
+                  std::int64_t stride) {
+  Buffer result = workspace(rows * columns * static_cast<std::int64_t>(sizeof(float)));
+  const auto* from = static_cast<const bf16*>(source);
+  auto* to = result.as<float>();
+#pragma omp parallel for schedule(static)
+  for (std::int64_t r = 0; r < rows; ++r)
+    convert(from + r * stride, DType::bf16, to + r * columns, DType::fp32,
+            static_cast<std::size_t>(columns));
+  return result;
+}
+
+void narrow_rows(const float* source, void* target, std::int64_t rows, std::int64_t columns,
+                 std::int64_t stride) {
+  auto* to = static_cast<bf16*>(target);
+#pragma omp parallel for schedule(static)
+  for (std::int64_t r = 0; r < rows; ++r)
+    convert(source + r * columns, DType::fp32, to + r * stride, DType::bf16,
+            static_cast<std::size_t>(columns));
+}
+
+// The same product in fp32, one rounding at the end as in the bf16 instructions' path.
+void gemm_widened(const Gemm& args) {
+  const std::int64_t a_rows = args.transpose_a ? args.k : args.m;
+  const std::int64_t a_columns = args.transpose_a ? args.m : args.k;
+  const std::int64_t b_rows = args.transpose_b ? args.n : args.k;
+  const std::int64_t b_columns = args.transpose_b ? args.k : args.n;
+  const Buffer a = widen_rows(args.a, a_rows, a_columns, args.lda);
+  const Buffer b = widen_rows(args.b, b_rows, b_columns, args.ldb);
+  const Buffer bias = args.bias ? widen_rows(args.bias, 1, args.n, args.n) : Buffer();
+  Gemm wide = args;
+  wide.input_type = wide.output_type = DType::fp32;
+  wide.a = a.data();
+  wide.lda = a_columns;
+  wide.b = b.data();
+  wide.ldb = b_columns;
+  wide.bias = bias.data();
+  if (args.output_type == DType::fp32) return matmul(wide);
+  const Buffer c = args.beta == 0
+                       ? workspace(args.m * args.n * static_cast<std::int64_t>(sizeof(float)))
+                       : widen_rows(args.c, args.m, args.n, args.ldc);
+  wide.c = c.data();
+  wide.ldc = args.n;
+  matmul(wide);
+  narrow_rows(c.as<float>(), args.c, args.m, args.n, args.ldc);
+}
+
+// An empty sum is zero: a product with one column and row of zeros.
+void gemm_empty(const Gemm& args) {
+  const Buffer zeros = workspace((args.m + args.n) * static_cast<std::int64_t>(sizeof(float)));
+  std::memset(zeros.data(), 0, zeros.bytes());
+  Gemm product = args;
+  product.a = product.b = zeros.data();
+  product.k = 1;
+  product.transpose_a = false;
+  product.transpose_b = true;
+  product.lda = product.ldb = 1;
+  gemm(product);
+}
+
+}  // namespace
+
+void gemm(const Gemm& args) {
+  if (args.k == 0) return gemm_empty(args);
+  if (args.input_type == DType::bf16 && !matmul_has_bf16()) return gemm_widened(args);
+  matmul(args);
+}
+
+}  // namespace tessera::kernels::cpu
