@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+// Causal self-attention on the tape; reads and writes the fused projection in place.
+#include "tessera/autograd/attention.hpp"
+
+#include <fmt/format.h>
+
+#include "tessera/autograd/profiler.hpp"
+#include "tessera/base/error.hpp"
+#include "tessera/kernels/attention.hpp"
+
+namespace tessera::autograd {
+namespace {
+
+std::byte* at(const Tensor& tensor, std::int64_t element) {
+  return tensor.as<std::byte>() + static_cast<std::size_t>(element) * size_of(tensor.dtype());
+}
+
+kernels::AttentionForward arguments(const Tensor& qkv, const Tensor& y, const Tensor& lse,
+                                    const SelfAttention& options) {
+  const std::int64_t positions = qkv.size(1), width = y.size(2);
+  kernels::AttentionForward args{};
+  args.q = at(qkv, 0);
+  args.k = at(qkv, width);
+  args.v = at(qkv, 2 * width);
+  args.y = y.data();
+  args.lse = lse.as<float>();
+  args.batch = qkv.size(0);
+  args.heads = args.kv_heads = options.heads;
+  args.queries = args.keys = positions;
+  args.head_dim = width / options.heads;
+  args.q_row_stride = args.k_row_stride = args.v_row_stride = 3 * width;
+  args.y_row_stride = width;
+  args.q_batch_stride = args.k_batch_stride = args.v_batch_stride = positions * 3 * width;
+  args.y_batch_stride = positions * width;
+  args.scale = options.scale;
+  args.dtype = qkv.dtype();
+  args.dropout = options.dropout.probability;
+  args.dropout_seed = options.dropout.seed;
+  args.dropout_stream = options.dropout.stream;
+  args.batch_offset = options.batch_offset;
+  return args;
+}
+
+Tensor backward(const Stream& stream, const Tensor& dy, const Tensor& qkv, const Tensor& y,
+                const Tensor& lse, const SelfAttention& options) {
+  const ProfileScope profile("attention backward");
+  const std::int64_t width = y.size(2);
+  Tensor dqkv(qkv.shape(), qkv.dtype(), qkv.device());
+  kernels::attention_backward(stream, {.forward = arguments(qkv, y, lse, options),
+                                       .dy = dy.data(),
+                                       .dq = at(dqkv, 0),
+                                       .dk = at(dqkv, width),
+                                       .dv = at(dqkv, 2 * width)});
+  return dqkv;
+}
+
+}  // namespace
+
+Value self_attention(Tape& tape, const Value& qkv, const SelfAttention& options) {
+  const Shape& shape = qkv.shape();
+  TESSERA_CHECK(
+      shape.rank() == 3 && options.heads > 0 && shape[2] % (3 * options.heads) == 0,
+      Code::invalid_argument,
+      fmt::format("self-attention with {} heads cannot take {}", options.heads, shape.to_string()));
+  const Device device = qkv.data().device();
+  Tensor y(Shape{shape[0], shape[1], shape[2] / 3}, qkv.data().dtype(), device);
+  const bool record = tape.recording() && qkv.requires_gradient();
+  const Tensor lse =
+      record ? Tensor(Shape{shape[0], options.heads, shape[1]}, DType::fp32, device) : Tensor();
+  {
+    const ProfileScope profile("attention forward");
+    kernels::attention_forward(tape.stream(), arguments(qkv.data(), y, lse, options));
+  }
+  Value result = tape.result(y, qkv.requires_gradient());
+  if (!record) return result;
+  tape.record(
+      {.name = "self_attention",
+       .output = result.slot(),
+       .backward_input =
+           [options, data = qkv.data(), y, lse, slot = qkv.slot(), stream = tape.stream()](
+               Tensor& dy) { slot->add(stream, backward(stream, dy, data, y, lse, options)); },
+       .backward_weight = {}});
+  return result;
+}
+
+}  // namespace tessera::autograd

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+// Table look-up on the tape.
+#include "tessera/autograd/embedding.hpp"
+
+#include <vector>
+
+#include <fmt/format.h>
+
+#include "tessera/autograd/profiler.hpp"
+#include "tessera/base/error.hpp"
+#include "tessera/kernels/embedding.hpp"
+
+#include "autograd/weight_gradient.hpp"
+
+namespace tessera::autograd {
+namespace {
+
+void look_up(const Stream& stream, const Weight& table, const Tensor& ids, const Tensor& y,
+             bool accumulate) {
+  kernels::embedding_forward(stream, {.table = attached_value(table),
+                                      .ids = ids.as<std::int32_t>(),
+                                      .y = y.data(),
+                                      .accumulate = accumulate,
+                                      .rows = ids.numel(),
+                                      .columns = table.value.size(1),
+                                      .table_rows = table.value.size(0),
+                                      .dtype = y.dtype()});
+}
+
+void backward(const Stream& stream, const Tensor& dy, Weight& table, const Tensor& ids) {
+  const ProfileScope profile("embedding backward");
+  const GradientTarget target = gradient_target(table);
+  const std::int64_t columns = dy.shape()[-1];
+  kernels::embedding_backward(stream, {.dy = dy.data(),
+                                       .ids = ids.as<std::int32_t>(),
+                                       .dtable = target.data,
+                                       .gradient_type = target.dtype,
+                                       .accumulate = target.accumulate,
+                                       .rows = ids.numel(),
+                                       .columns = columns,
+                                       .table_rows = table.gradient.numel() / columns,
+                                       .dtype = dy.dtype()});
+}
+
+void check(const Weight& table, const Tensor& ids) {
+  attached_value(table);
+  TESSERA_CHECK(table.value.shape().rank() == 2 && ids.dtype() == DType::int32,
+                Code::invalid_argument,
+                fmt::format("look-up in a table of shape {} with {} ids",
+                            table.value.shape().to_string(), to_string(ids.dtype())));
+}
+
+}  // namespace
+
+Value embedding(Tape& tape, Weight& table, const Tensor& ids, Weight* second_table,
+                const Tensor& second_ids) {
+  check(table, ids);
+  std::vector<std::int64_t> shape = ids.shape().sizes();
+  shape.push_back(table.value.size(1));
+  Tensor data(Shape(std::move(shape)), table.value.dtype(), table.value.device());
+  {
+    const ProfileScope profile("embedding forward");
+    look_up(tape.stream(), table, ids, data, false);
+    if (second_table != nullptr) {
+      check(*second_table, second_ids);
+      TESSERA_CHECK(
+          second_ids.numel() == ids.numel() && second_table->value.size(1) == table.value.size(1),
+          Code::invalid_argument, "the two tables or their ids do not match");
+      look_up(tape.stream(), *second_table, second_ids, data, true);
+    }
+  }
+  const bool second_trains = second_table != nullptr && second_table->trainable;
+  Value y = tape.result(std::move(data), table.trainable || second_trains);
+  if (!y.requires_gradient()) return y;
+  tape.record({.name = "embedding",
+               .output = y.slot(),
+               .backward_input = {},
+               .backward_weight = [&table, ids, second_table, second_ids, second_trains,
+                                   stream = tape.stream()](const Tensor& dy) {
+                 if (table.trainable) backward(stream, dy, table, ids);
+                 if (second_trains) backward(stream, dy, *second_table, second_ids);
+               }});
+  return y;
+}
+
+}  // namespace tessera::autograd

@@ -1,0 +1,232 @@
+// SPDX-License-Identifier: Apache-2.0
+// Output projection, cross-entropy and their gradients, one chunk of rows after the other.
+#include "tessera/autograd/head_loss.hpp"
+
+#include <algorithm>
+#include <optional>
+#include <vector>
+
+#include <fmt/format.h>
+
+#include "tessera/autograd/profiler.hpp"
+#include "tessera/base/error.hpp"
+#include "tessera/kernels/cross_entropy.hpp"
+#include "tessera/kernels/elementwise.hpp"
+#include "tessera/kernels/gemm.hpp"
+
+#include "autograd/weight_gradient.hpp"
+
+namespace tessera::autograd {
+namespace {
+
+/// Rows of logits are padded to this many elements: odd vocabularies slow matrix products down.
+constexpr std::int64_t kLogitsAlignment = 64;
+
+struct Head {
+  Tensor hidden;   // [..., width]
+  Tensor targets;  // [...] int32
+  Weight* weight;  // [vocabulary, width]
+  float gradient_scale;
+  std::int64_t rows, width, vocabulary, columns, chunk;
+  Stream stream;
+
+  DType dtype() const { return hidden.dtype(); }
+  std::byte* hidden_rows(const Tensor& tensor, std::int64_t row) const {
+    return tensor.as<std::byte>() + static_cast<std::size_t>(row * width) * size_of(dtype());
+  }
+
+  void project(std::int64_t begin, std::int64_t count, const Tensor& logits) const;
+  void losses_and_gradients(std::int64_t begin, std::int64_t count, const Tensor& logits,
+                            float* losses, bool gradients) const;
+  void backward_hidden(std::int64_t begin, std::int64_t count, const Tensor& dlogits,
+                       const GradientSlot::Target& dhidden) const;
+  void backward_weight(std::int64_t begin, std::int64_t count, const Tensor& dlogits,
+                       const GradientTarget& dweight) const;
+  double evaluate() const;
+  double train(GradientSlot* slot) const;
+};
+
+void Head::project(std::int64_t begin, std::int64_t count, const Tensor& logits) const {
+  const ProfileScope profile("gemm head forward");
+  kernels::gemm(stream, {.a = hidden_rows(hidden, begin),
+                         .b = attached_value(*weight),
+                         .c = logits.data(),
+                         .m = count,
+                         .n = vocabulary,
+                         .k = width,
+                         .transpose_b = true,
+                         .ldc = columns,
+                         .input_type = dtype(),
+                         .output_type = dtype()});
+}
+
+void Head::losses_and_gradients(std::int64_t begin, std::int64_t count, const Tensor& logits,
+                                float* losses, bool gradients) const {
+  const ProfileScope profile("cross entropy");
+  kernels::cross_entropy(stream, {.logits = logits.data(),
+                                  .targets = targets.as<std::int32_t>() + begin,
+                                  .losses = losses + begin,
+                                  .dlogits = gradients ? logits.data() : nullptr,
+                                  .scale = gradient_scale,
+                                  .rows = count,
+                                  .columns = columns,
+                                  .valid_columns = vocabulary,
+                                  .dtype = dtype()});
+}
+
+void Head::backward_hidden(std::int64_t begin, std::int64_t count, const Tensor& dlogits,
+                           const GradientSlot::Target& dhidden) const {
+  const ProfileScope profile("gemm head backward input");
+  kernels::gemm(stream, {.a = dlogits.data(),
+                         .b = attached_value(*weight),
+                         .c = hidden_rows(dhidden.tensor, begin),
+                         .m = count,
+                         .n = width,
+                         .k = vocabulary,
+                         .lda = columns,
+                         .beta = dhidden.accumulate ? 1.0f : 0.0f,
+                         .input_type = dtype(),
+                         .output_type = dtype()});
+}
+
+void Head::backward_weight(std::int64_t begin, std::int64_t count, const Tensor& dlogits,
+                           const GradientTarget& dweight) const {
+  const ProfileScope profile("gemm head backward weight");
+  kernels::gemm(stream, {.a = dlogits.data(),
+                         .b = hidden_rows(hidden, begin),
+                         .c = dweight.data,
+                         .m = vocabulary,
+                         .n = width,
+                         .k = count,
+                         .transpose_a = true,
+                         .lda = columns,
+                         .beta = dweight.accumulate ? 1.0f : 0.0f,
+                         .input_type = dtype(),
+                         .output_type = dweight.dtype});
+}
+
+double sum_in_order(const Stream& stream, const Tensor& losses) {
+  std::vector<float> host(static_cast<std::size_t>(losses.numel()));
+  stream.copy(host.data(), losses.data(), losses.bytes());
+  stream.synchronize();
+  double sum = 0;
+  for (const float loss : host) sum += static_cast<double>(loss);
+  return sum;
+}
+
+double Head::evaluate() const {
+  const Tensor losses(Shape{rows}, DType::fp32, hidden.device(), Purpose::workspace);
+  const Tensor logits(Shape{chunk, columns}, dtype(), hidden.device(), Purpose::workspace);
+  for (std::int64_t begin = 0; begin < rows; begin += chunk) {
+    const std::int64_t count = std::min(chunk, rows - begin);
+    project(begin, count, logits);
+    losses_and_gradients(begin, count, logits, losses.as<float>(), false);
+  }
+  return sum_in_order(stream, losses);
+}
+
+/// The weight's gradient while chunks are added: in fp32 scratch where the gradient itself is
+/// narrower and there is more than one chunk, so that it is rounded once.
+class WeightAccumulator {
+ public:
+  WeightAccumulator(const Stream& stream, Weight& weight, bool many_chunks)
+      : stream_(stream), final_(gradient_target(weight)), numel_(weight.gradient.numel()) {
+    target_ = final_;
+    if (!many_chunks || final_.dtype == DType::fp32) return;
+    scratch_ =
+        Tensor(weight.gradient.shape(), DType::fp32, weight.gradient.device(), Purpose::workspace);
+    if (final_.accumulate)
+      kernels::cast(stream_, final_.data, final_.dtype, scratch_.data(), DType::fp32, numel_);
+    target_.data = scratch_.data();
+    target_.dtype = DType::fp32;
+  }
+  const GradientTarget& target() const { return target_; }
+  void chunk_done() { target_.accumulate = true; }
+  void finish() {
+    const ProfileScope profile("head gradient rounding");
+    if (scratch_)
+      kernels::cast(stream_, scratch_.data(), DType::fp32, final_.data, final_.dtype, numel_);
+  }
+
+ private:
+  Stream stream_;
+  GradientTarget final_, target_;
+  std::int64_t numel_;
+  Tensor scratch_;
+};
+
+double Head::train(GradientSlot* slot) const {
+  const Tensor losses(Shape{rows}, DType::fp32, hidden.device(), Purpose::workspace);
+  const Tensor logits(Shape{chunk, columns}, dtype(), hidden.device(), Purpose::workspace);
+  std::optional<WeightAccumulator> dweight;
+  if (weight->trainable && rows > 0) dweight.emplace(stream, *weight, chunk < rows);
+  GradientSlot::Target dhidden{};
+  if (slot != nullptr) dhidden = slot->target(stream, hidden.shape(), dtype(), hidden.device());
+  for (std::int64_t begin = 0; begin < rows; begin += chunk) {
+    const std::int64_t count = std::min(chunk, rows - begin);
+    project(begin, count, logits);
+    losses_and_gradients(begin, count, logits, losses.as<float>(), true);
+    if (slot != nullptr) backward_hidden(begin, count, logits, dhidden);
+    if (!dweight) continue;
+    backward_weight(begin, count, logits, dweight->target());
+    dweight->chunk_done();
+  }
+  if (dweight) dweight->finish();
+  return sum_in_order(stream, losses);
+}
+
+Head make_head(const Tape& tape, const Tensor& hidden, Weight& weight, const Tensor& targets,
+               float gradient_scale) {
+  attached_value(weight);
+  const Shape& table = weight.value.shape();
+  TESSERA_CHECK(
+      table.rank() == 2 && hidden.shape().rank() > 0 && hidden.shape()[-1] == table[1] &&
+          targets.dtype() == DType::int32 && targets.numel() * table[1] == hidden.numel(),
+      Code::invalid_argument,
+      fmt::format("a head of shape {} with hidden states {} and targets {}", table.to_string(),
+                  hidden.shape().to_string(), targets.shape().to_string()));
+  Head head{hidden,
+            targets,
+            &weight,
+            gradient_scale,
+            targets.numel(),
+            table[1],
+            table[0],
+            round_up(table[0], kLogitsAlignment),
+            0,
+            tape.stream()};
+  const auto row_bytes =
+      std::max<std::int64_t>(1, head.columns * static_cast<std::int64_t>(size_of(hidden.dtype())));
+  const std::int64_t most = std::max(kHeadMinimumRows, kHeadChunkBytes / row_bytes);
+  // Chunks of equal size: a short last one would run its matrix products badly.
+  const std::int64_t chunks = std::max<std::int64_t>(1, ceil_divide(head.rows, most));
+  head.chunk = std::max<std::int64_t>(1, ceil_divide(head.rows, chunks));
+  return head;
+}
+
+}  // namespace
+
+double Loss::sum() const {
+  TESSERA_CHECK(known(), Code::internal,
+                "the loss was asked for before the backward pass computed it");
+  return state_->sum;
+}
+
+Loss head_loss(Tape& tape, const Value& hidden, Weight& weight, const Tensor& targets,
+               float gradient_scale) {
+  const Head head = make_head(tape, hidden.data(), weight, targets, gradient_scale);
+  auto state = std::make_shared<Loss::State>();
+  if (!tape.recording()) {
+    *state = {.sum = head.evaluate(), .known = true};
+    return Loss(state);
+  }
+  tape.record(
+      {.name = "head_loss",
+       .output = nullptr,
+       .backward_input = [head, state, slot = hidden.slot()](
+                             Tensor&) { *state = {.sum = head.train(slot.get()), .known = true}; },
+       .backward_weight = {}});
+  return Loss(state);
+}
+
+}  // namespace tessera::autograd
