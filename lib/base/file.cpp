@@ -12,6 +12,7 @@
 
 #include <fmt/format.h>
 
+#include "tessera/base/atomic_file.hpp"
 #include "tessera/base/error.hpp"
 
 namespace tessera {
@@ -19,16 +20,6 @@ namespace {
 
 [[noreturn]] void fail_io(const char* action, const std::filesystem::path& path, int error) {
   fail(Code::io, fmt::format("cannot {} '{}': {}", action, path.string(), std::strerror(error)));
-}
-
-void write_all(int file, std::string_view text, const std::filesystem::path& path) {
-  while (!text.empty()) {
-    const ssize_t written = ::write(file, text.data(), text.size());
-    if (written < 0 && errno == EINTR) continue;
-    if (written < 0) fail_io("write", path, errno);
-    text.remove_prefix(static_cast<std::size_t>(written));
-  }
-  if (::fsync(file) != 0) fail_io("flush", path, errno);
 }
 
 }  // namespace
@@ -45,6 +36,7 @@ std::string read_text(const std::filesystem::path& path) {
 }
 
 void write_text(const std::filesystem::path& path, std::string_view text) {
+<<<<<<< HEAD
   const std::filesystem::path temporary = fmt::format("{}.tmp-{}", path.string(), ::getpid());
   int file = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
   if (file < 0) fail_io("create", temporary, errno);
@@ -59,6 +51,11 @@ void write_text(const std::filesystem::path& path, std::string_view text) {
     throw;
   }
   sync_to_disk(path.parent_path().empty() ? "." : path.parent_path());
+=======
+  AtomicFile file(path.string());
+  file.write(text);
+  file.commit();
+>>>>>>> 4e7c2ee (Read and write safetensors files and model folders)
 }
 
 void sync_to_disk(const std::filesystem::path& path) {

@@ -14,9 +14,7 @@ std::string temporary_name(const std::string& path);
 /// True for names that temporary_name makes.
 bool is_temporary_name(std::string_view path);
 
-/// Makes a rename or a new name in `folder` survive a power failure. Errors: io.
-void synchronize_folder(const std::string& folder);
-/// Renames with the folder synchronised. With replace == false an existing target is an io error.
+/// Renames and flushes the folder. With replace == false an existing target is an io error.
 void rename_file(const std::string& from, const std::string& to, bool replace);
 /// The folder part of a path, "." if it has none.
 std::string folder_of(const std::string& path);
@@ -47,7 +45,5 @@ void write_at(int descriptor, const void* data, std::size_t bytes, std::int64_t 
 /// Reads exactly `bytes`; the end of the file before that is an io error naming `path`.
 void read_at(int descriptor, void* data, std::size_t bytes, std::int64_t offset,
              const std::string& path);
-/// The whole text of a file. Errors: io naming the path and the reason.
-std::string read_text_file(const std::string& path);
 
 }  // namespace tessera

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+// Mapping files through POSIX.
+#include "tessera/base/mapped_file.hpp"
+
+#include <cerrno>
+#include <cstring>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "tessera/base/error.hpp"
+
+namespace tessera {
+
+MappedFile::MappedFile(const std::string& path) : path_(path) {
+  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  TESSERA_CHECK(descriptor >= 0, Code::io,
+                fmt::format("cannot open {}: {}", path, std::strerror(errno)));
+  struct stat status {};
+  const bool known = ::fstat(descriptor, &status) == 0;
+  const bool regular = known && S_ISREG(status.st_mode);
+  void* data = nullptr;
+  int error = 0;
+  if (regular && status.st_size > 0) {
+    data = ::mmap(nullptr, static_cast<std::size_t>(status.st_size), PROT_READ, MAP_SHARED,
+                  descriptor, 0);
+    if (data == MAP_FAILED) error = errno;
+  }
+  ::close(descriptor);
+  TESSERA_CHECK(regular, Code::io, fmt::format("cannot read {}: it is not a regular file", path));
+  TESSERA_CHECK(error == 0, Code::io, fmt::format("cannot map {}: {}", path, std::strerror(error)));
+  data_ = static_cast<const std::byte*>(data);
+  size_ = static_cast<std::int64_t>(status.st_size);
+}
+
+MappedFile::~MappedFile() {
+  if (data_ != nullptr)
+    ::munmap(const_cast<std::byte*>(data_), static_cast<std::size_t>(size_));  // NOLINT
+}
+
+void MappedFile::swap(MappedFile& other) noexcept {
+  std::swap(path_, other.path_);
+  std::swap(data_, other.data_);
+  std::swap(size_, other.size_);
+}
+
+}  // namespace tessera
