@@ -36,26 +36,9 @@ std::string read_text(const std::filesystem::path& path) {
 }
 
 void write_text(const std::filesystem::path& path, std::string_view text) {
-<<<<<<< HEAD
-  const std::filesystem::path temporary = fmt::format("{}.tmp-{}", path.string(), ::getpid());
-  int file = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-  if (file < 0) fail_io("create", temporary, errno);
-  try {
-    write_all(file, text, path);
-    // Network file systems report a full disk as late as here.
-    if (::close(std::exchange(file, -1)) != 0) fail_io("write", path, errno);
-    if (::rename(temporary.c_str(), path.c_str()) != 0) fail_io("write", path, errno);
-  } catch (const Error&) {
-    if (file >= 0) ::close(file);
-    ::unlink(temporary.c_str());
-    throw;
-  }
-  sync_to_disk(path.parent_path().empty() ? "." : path.parent_path());
-=======
   AtomicFile file(path.string());
   file.write(text);
   file.commit();
->>>>>>> 4e7c2ee (Read and write safetensors files and model folders)
 }
 
 void sync_to_disk(const std::filesystem::path& path) {
