@@ -12,6 +12,8 @@ install(TARGETS ${targets} tessera_tessera EXPORT TesseraTargets
   ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR} LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}
   RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 install(DIRECTORY include/ DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+
+# find_package(Tessera)
 set(config_dir ${CMAKE_INSTALL_LIBDIR}/cmake/Tessera)
 install(EXPORT TesseraTargets NAMESPACE Tessera:: DESTINATION ${config_dir})
 configure_package_config_file(cmake/TesseraConfig.cmake.in ${CMAKE_CURRENT_BINARY_DIR}/TesseraConfig.cmake
@@ -20,3 +22,20 @@ write_basic_package_version_file(${CMAKE_CURRENT_BINARY_DIR}/TesseraConfigVersio
   COMPATIBILITY SameMinorVersion)
 install(FILES ${CMAKE_CURRENT_BINARY_DIR}/TesseraConfig.cmake ${CMAKE_CURRENT_BINARY_DIR}/TesseraConfigVersion.cmake
   DESTINATION ${config_dir})
+
+# pkg-config: a static library names what it needs itself; a shared one knows.
+set(pc_libs ${layers})
+list(REVERSE pc_libs)  # who uses comes before who is used
+list(TRANSFORM pc_libs PREPEND -ltessera_)
+set(pc_cflags ${MPI_C_INCLUDE_DIRS})
+list(TRANSFORM pc_cflags PREPEND -I)
+set(pc_private -lyaml-cpp -ldnnl -lhwy -lfmt ${HDF5_C_LIBRARIES} ${OpenMP_CXX_FLAGS})
+if(BUILD_SHARED_LIBS)
+  set(pc_private "")
+endif()
+list(APPEND pc_libs ${pc_private} ${MPI_C_LIBRARIES} -pthread)
+list(REMOVE_DUPLICATES pc_cflags)
+list(JOIN pc_libs " " TESSERA_PC_LIBS)
+list(JOIN pc_cflags " " TESSERA_PC_CFLAGS)
+configure_file(cmake/tessera.pc.in ${CMAKE_CURRENT_BINARY_DIR}/tessera.pc @ONLY)
+install(FILES ${CMAKE_CURRENT_BINARY_DIR}/tessera.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)

@@ -1,5 +1,11 @@
 include(GNUInstallDirs)
 
+# An installed tree can be moved; whoever sets CMAKE_INSTALL_RPATH (Spack does) knows better.
+if(NOT DEFINED CMAKE_INSTALL_RPATH)
+  set(CMAKE_INSTALL_RPATH "$ORIGIN/../${CMAKE_INSTALL_LIBDIR}")
+  set(CMAKE_INSTALL_RPATH_USE_LINK_PATH ON)
+endif()
+
 # Compile settings shared by every target of the project; never exported to consumers.
 add_library(tessera_settings INTERFACE)
 target_compile_features(tessera_settings INTERFACE cxx_std_20)
@@ -26,6 +32,7 @@ function(tessera_add_layer name)
   add_library(Tessera::${name} ALIAS tessera_${name})
   set_target_properties(tessera_${name} PROPERTIES
     EXPORT_NAME ${name} POSITION_INDEPENDENT_CODE ON
+    DEFINE_SYMBOL ""  # static and shared builds compile the same objects, so the compiler cache serves both
     VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR})
   target_include_directories(tessera_${name}
     PUBLIC $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include> $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>

@@ -1,5 +1,6 @@
 if(TESSERA_ENABLE_TESTS)
   find_package(GTest REQUIRED)
+  add_custom_target(fast_tests)  # builds every test labelled `fast`
 endif()
 
 set(TESSERA_TEST_LAUNCHER "" CACHE STRING "Launcher of multi-rank tests; empty: mpiexec as CMake found it")
@@ -24,6 +25,9 @@ function(tessera_add_test)
       target_link_libraries(${target} PRIVATE ${layer})
     endif()
   endforeach()
+  if("fast" IN_LIST arg_LABELS)
+    add_dependencies(fast_tests ${target})
+  endif()
   target_compile_definitions(${target} PRIVATE TESSERA_TEST_DATA="${PROJECT_SOURCE_DIR}/test/data")
   if(arg_RANKS)
     target_sources(${target} PRIVATE ${PROJECT_SOURCE_DIR}/test/support/mpi_main.cpp)
