@@ -9,8 +9,8 @@
 
 namespace tessera::kernels {
 
-/// y[i] = x[i] / (1 - p) where RandomStream(seed, stream).uniform(offset + i) >= p, else 0. Its own
-/// backward with dy for x. In place allowed. With `residual`, y = residual + dropout(x).
+/// y[i] = x[i] * (1 / (1 - p)) where RandomStream(seed, stream).uniform(offset + i) >= p, else 0.
+/// Its own backward with dy for x. In place allowed. With `residual`, y = residual + dropout(x).
 struct Dropout {
   const void* x;
   const void* residual = nullptr;

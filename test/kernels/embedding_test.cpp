@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+// Table look-up and its scatter-add gradient.
+#include "tessera/kernels/embedding.hpp"
+
+#include "tessera/base/error.hpp"
+
+#include "support/kernel_testing.hpp"
+
+namespace tessera::kernels {
+namespace {
+
+using testing::Doubles;
+using testing::TypedArray;
+
+/// Skewed like text: small ids are frequent, some never occur.
+std::vector<std::int32_t> skewed_ids(std::int64_t count, std::int64_t table_rows) {
+  const RandomStream random(3, 1);
+  std::vector<std::int32_t> ids;
+  for (std::int64_t i = 0; i < count; ++i) {
+    const double u = random.uniform(static_cast<std::uint64_t>(i));
+    ids.push_back(static_cast<std::int32_t>(u * u * u * static_cast<double>(table_rows)));
+  }
+  return ids;
+}
+
+struct Case {
+  std::int64_t rows, columns, table_rows;
+};
+const Case kCases[] = {{1, 1, 1}, {3, 17, 5}, {65, 3, 257}, {500, 65, 17}, {300, 129, 40}};
+
+class Embedding : public ::testing::TestWithParam<DType> {};
+INSTANTIATE_TEST_SUITE_P(Types, Embedding, testing::kernel_types(), testing::type_name);
+
+TEST_P(Embedding, ForwardCopiesAndAdds) {
+  for (const Case& c : kCases) {
+    const auto ids = skewed_ids(c.rows, c.table_rows);
+    const auto table = testing::random_array(GetParam(), c.table_rows * c.columns, 1);
+    auto y = testing::random_array(GetParam(), c.rows * c.columns, 2);
+    const auto before = y.values(), source = table.values();
+    EmbeddingForward args{.table = table.data(),
+                          .ids = ids.data(),
+                          .y = y.data(),
+                          .accumulate = true,
+                          .rows = c.rows,
+                          .columns = c.columns,
+                          .table_rows = c.table_rows,
+                          .dtype = GetParam()};
+    embedding_forward(Stream(), args);
+    const auto looked_up = [&](std::size_t i) {
+      const auto columns = static_cast<std::size_t>(c.columns);
+      return source[static_cast<std::size_t>(ids[i / columns]) * columns + i % columns];
+    };
+    Doubles sums(before.size()), copies(before.size());
+    for (std::size_t i = 0; i < sums.size(); ++i) {
+      copies[i] = looked_up(i);
+      sums[i] = before[i] + copies[i];
+    }
+    testing::expect_close(y, sums);
+    args.accumulate = false;
+    embedding_forward(Stream(), args);
+    EXPECT_EQ(y.values(), copies);
+  }
+}
+
+TEST_P(Embedding, BackwardAddsRowsInOrder) {
+  for (const Case& c : kCases) {
+    for (const DType type : {DType::fp32, GetParam()}) {
+      for (const bool accumulate : {false, true}) {
+        const auto ids = skewed_ids(c.rows, c.table_rows);
+        const auto dy = testing::random_array(GetParam(), c.rows * c.columns, 4);
+        auto dtable = testing::random_array(type, c.table_rows * c.columns, 5);
+        // Left to right in fp32, then one addition and one rounding: the same bits.
+        std::vector<float> sums(dtable.size());
+        const auto gradients = dy.values(), before = dtable.values();
+        const auto columns = static_cast<std::size_t>(c.columns);
+        for (std::size_t i = 0; i < gradients.size(); ++i)
+          sums[static_cast<std::size_t>(ids[i / columns]) * columns + i % columns] +=
+              static_cast<float>(gradients[i]);
+        if (accumulate)
+          for (std::size_t i = 0; i < sums.size(); ++i) sums[i] += static_cast<float>(before[i]);
+        TypedArray expected(type, sums.size());
+        convert(sums.data(), DType::fp32, expected.data(), type, sums.size());
+        embedding_backward(Stream(), {.dy = dy.data(),
+                                      .ids = ids.data(),
+                                      .dtable = dtable.data(),
+                                      .gradient_type = type,
+                                      .accumulate = accumulate,
+                                      .rows = c.rows,
+                                      .columns = c.columns,
+                                      .table_rows = c.table_rows,
+                                      .dtype = GetParam()});
+        EXPECT_EQ(dtable.values(), expected.values());
+      }
+    }
+  }
+}
+
+TEST(EmbeddingErrors, IdOutsideTheTableIsNamed) {
+  const std::vector<std::int32_t> ids{0, 2, 3, -1};
+  std::vector<float> table(6), y(8);
+  EmbeddingForward args{.table = table.data(),
+                        .ids = ids.data(),
+                        .y = y.data(),
+                        .rows = 4,
+                        .columns = 2,
+                        .table_rows = 3,
+                        .dtype = DType::fp32};
+  try {
+    embedding_forward(Stream(), args);
+    FAIL() << "accepted";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), Code::invalid_argument);
+    EXPECT_NE(std::string(error.what()).find("id 3 at index 2"), std::string::npos) << error.what();
+  }
+}
+
+}  // namespace
+}  // namespace tessera::kernels
