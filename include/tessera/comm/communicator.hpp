@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "tessera/base/dtype.hpp"
+#include "tessera/base/error.hpp"
 #include "tessera/comm/node_map.hpp"
 #include "tessera/comm/traffic.hpp"
 #include "tessera/comm/work.hpp"

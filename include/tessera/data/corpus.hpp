@@ -6,9 +6,12 @@
 #include <string>
 #include <vector>
 
-#include "tessera/comm/runtime.hpp"
 #include "tessera/data/token_file.hpp"
 #include "tessera/data/tokenizer.hpp"
+
+namespace tessera {
+class Runtime;
+}
 
 namespace tessera::data {
 
@@ -39,16 +42,18 @@ class Corpus {
   Corpus(const Tokenizer& tokenizer, const CorpusOptions& options);
 
   std::int64_t tokens() const { return begins_.back(); }
-  std::int64_t documents() const;
+  std::int64_t documents() const { return document_begins_.back(); }
   /// Document d is tokens [document_begin(d), document_begin(d + 1)), its end-of-text included.
   std::int64_t document_begin(std::int64_t d) const;
-  /// Tokens [begin, begin + count).
+  /// Tokens [begin, begin + count). Errors: io for a token outside the tokenizer's vocabulary.
   void read(std::int64_t begin, std::int64_t count, Token* out) const;
 
  private:
-  void open(const std::vector<std::string>& prefixes, const CorpusOptions& options);
+  void open(const std::vector<std::string>& prefixes, const Tokenizer& tokenizer,
+            const CorpusOptions& options);
 
   std::vector<TokenFile> files_;
+  std::int64_t vocabulary_size_ = 0;
   std::vector<std::int64_t> begins_;           // of each file in tokens, and the total
   std::vector<std::int64_t> document_begins_;  // of each file in documents, and the total
 };

@@ -9,10 +9,10 @@
 namespace tessera::data {
 
 bool has_wildcard(std::string_view pattern);
-/// Regular files that match, sorted by name bytes: `*` and `?` within a name, `[a-z]`, `[!a-z]`,
-/// and `**` as a whole part for any number of folders. Hidden names match only a pattern part that
-/// begins with a dot. Links to files count; folders reached twice through links are entered once.
-/// Folders that cannot be read are skipped.
+/// Regular files that match, sorted by the bytes of the path: `*` and `?` within a name, `[a-z]`,
+/// `[!a-z]`, and `**` as a whole part for any number of folders. Hidden names match only a part
+/// that begins with a dot. Links to files count; `**` does not enter links to folders. Folders that
+/// cannot be read are skipped.
 std::vector<std::string> expand_glob(const std::string& pattern);
 /// One name against one part of a pattern.
 bool matches(std::string_view pattern, std::string_view name);

@@ -3,14 +3,13 @@
 // and documents.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "tessera/base/atomic_file.hpp"
-#include "tessera/base/dtype.hpp"
 #include "tessera/base/mapped_file.hpp"
 #include "tessera/data/tokenizer.hpp"
 
@@ -65,10 +64,13 @@ class TokenFileWriter {
 
   /// Bytes of one id on disk: 2 or 4.
   int item_size() const { return item_size_; }
+  /// Adds ids in the format of the file to `ids`; may run on several threads at once.
+  /// Errors: invalid_argument naming an id outside the vocabulary.
+  void append_ids(std::span<const Token> tokens, std::vector<std::byte>& ids) const;
   /// One document of one sequence.
   void add_document(std::span<const Token> tokens);
-  /// `count` documents at once whose ids are already in the format of the file.
-  void add_encoded(std::span<const std::byte> ids, std::span<const std::int64_t> lengths);
+  /// The same with ids from append_ids.
+  void add_encoded(std::span<const std::byte> ids);
   std::int64_t tokens() const { return tokens_; }
   /// PREFIX.idx comes last: without it the pair does not count.
   void commit();
@@ -80,7 +82,6 @@ class TokenFileWriter {
   AtomicFile idx_;
   std::vector<std::int32_t> lengths_;
   std::int64_t tokens_ = 0;
-  std::vector<std::uint16_t> narrow_;
 };
 
 }  // namespace tessera::data
