@@ -14,7 +14,9 @@ namespace tessera::kernels {
 /// q_row_stride + head * head_dim + i, likewise k, v, y: a fused [B, T, 3C] projection is read in
 /// place with row stride 3C. kv_heads divides heads (grouped-query). Query t sits at key position t
 /// + (keys - queries) and, when causal, sees keys up to there. lse [batch, heads, queries] keeps
-/// log-sum-exp in fp32 for the backward pass (nullptr: not wanted).
+/// log-sum-exp in fp32 for the backward pass (nullptr: not wanted). head_dim is at most 256; causal
+/// needs queries <= keys. FLOPs added to flop_count(): 4 batch heads queries keys head_dim, as if
+/// nothing were masked (the PaLM convention, 12 L h s per token with the backward pass).
 struct AttentionForward {
   const void* q;
   const void* k;
@@ -36,7 +38,8 @@ struct AttentionForward {
 void attention_forward(const Stream& stream, const AttentionForward& args);
 
 /// Recomputes the probabilities block by block from q, k and lse. dq, dk, dv have the strides of q,
-/// k, v and are overwritten.
+/// k, v and are overwritten. The bits do not depend on the number of threads. FLOPs added: twice
+/// the forward pass's; the recomputation does not count.
 struct AttentionBackward {
   AttentionForward forward;  // as in the forward pass, with y and lse filled
   const void* dy;            // strides of y

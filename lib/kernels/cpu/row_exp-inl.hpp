@@ -21,14 +21,6 @@ HWY_BEFORE_NAMESPACE();
 namespace tessera {
 namespace HWY_NAMESPACE {
 
-HWY_INLINE FloatVector inside_or_lowest(FloatTag, FloatVector value, Whole) {
-  return value;
-}
-HWY_INLINE FloatVector inside_or_lowest(FloatTag tag, FloatVector value, Part part) {
-  const auto lowest = hn::Set(tag, -std::numeric_limits<float>::infinity());
-  return hn::IfThenElse(hn::FirstN(tag, part.count), value, lowest);
-}
-
 /// A NaN in the row may be passed over: it shows in the sum of exponentials.
 template <typename T>
 float row_max(const T* x, std::int64_t columns) {

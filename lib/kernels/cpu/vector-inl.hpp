@@ -12,6 +12,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <limits>
 
 #include <hwy/highway.h>
 
@@ -80,6 +81,15 @@ HWY_INLINE FloatVector inside_or_zero(FloatTag, FloatVector value, Whole) {
 }
 HWY_INLINE FloatVector inside_or_zero(FloatTag tag, FloatVector value, Part part) {
   return hn::IfThenElseZero(hn::FirstN(tag, part.count), value);
+}
+
+/// The same for maxima.
+HWY_INLINE FloatVector inside_or_lowest(FloatTag, FloatVector value, Whole) {
+  return value;
+}
+HWY_INLINE FloatVector inside_or_lowest(FloatTag tag, FloatVector value, Part part) {
+  const auto lowest = hn::Set(tag, -std::numeric_limits<float>::infinity());
+  return hn::IfThenElse(hn::FirstN(tag, part.count), value, lowest);
 }
 
 /// Calls body(i, Whole or Part) for i = begin, begin + lanes, … < end.

@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+// Pieces that attention's forward and backward passes share: packed fp32 blocks, what a causal
+// mask leaves visible, dropout factors. Compiled once per instruction set like base/simd-inl.hpp.
+#if defined(TESSERA_KERNELS_CPU_ATTENTION_BLOCK_INL) == defined(HWY_TARGET_TOGGLE)
+#ifdef TESSERA_KERNELS_CPU_ATTENTION_BLOCK_INL
+#undef TESSERA_KERNELS_CPU_ATTENTION_BLOCK_INL
+#else
+#define TESSERA_KERNELS_CPU_ATTENTION_BLOCK_INL
+#endif
+
+#include <algorithm>
+#include <cstdint>
+
+#include <hwy/highway.h>
+
+#include "tessera/base/shape.hpp"
+#include "tessera/device/buffer.hpp"
+#include "tessera/kernels/attention.hpp"
+
+#include "kernels/cpu/exp-inl.hpp"
+#include "kernels/cpu/philox-inl.hpp"
+#include "kernels/cpu/tile-inl.hpp"
+#include "kernels/cpu/vector-inl.hpp"
+
+HWY_BEFORE_NAMESPACE();
+namespace tessera {
+namespace HWY_NAMESPACE {
+
+// A block of probabilities, [kQueryBlock, kKeyBlock] fp32, stays in the first-level cache.
+inline constexpr std::int64_t kQueryBlock = 64;
+inline constexpr std::int64_t kKeyBlock = 64;
+
+/// A range of queries or of keys.
+struct Range {
+  std::int64_t first, count;
+};
+
+inline Range block_of(std::int64_t first, std::int64_t total, std::int64_t block) {
+  return {first, std::min(block, total - first)};
+}
+
+/// Sizes of one call, with rows of a head padded to whole vectors.
+struct AttentionSizes {
+  explicit AttentionSizes(const kernels::AttentionForward& args)
+      : head_dim(args.head_dim),
+        padded(round_up(args.head_dim, static_cast<std::int64_t>(hn::Lanes(FloatTag())))),
+        group(args.heads / args.kv_heads),
+        first_position(args.keys - args.queries),
+        causal(args.causal) {}
+
+  std::int64_t head_dim, padded, group;
+  std::int64_t first_position;  // key position of query 0
+  bool causal;
+
+  /// How many keys of a block the query sees.
+  std::int64_t visible(std::int64_t query, Range keys) const {
+    if (!causal) return keys.count;
+    const std::int64_t end = query + first_position + 1 - keys.first;
+    return std::clamp<std::int64_t>(end, 0, keys.count);
+  }
+  /// The first query that sees the key.
+  std::int64_t first_query(std::int64_t key) const {
+    return causal ? std::max<std::int64_t>(0, key - first_position) : 0;
+  }
+};
+
+/// Scratch memory of one thread, handed out piece by piece.
+class Scratch {
+ public:
+  explicit Scratch(float* memory) : next_(memory) {}
+  float* take(std::int64_t count) {
+    float* result = next_;
+    next_ += padded(count);
+    return result;
+  }
+  /// What take(count) uses up: pieces start at cache lines.
+  static std::int64_t padded(std::int64_t count) { return round_up(count, 16); }
+
+ private:
+  float* next_;
+};
+
+/// target[r, 0..padded) = factor * source row r, zero beyond head_dim.
+template <typename T>
+void pack_rows(const T* source, std::int64_t stride, std::int64_t rows, const AttentionSizes& sizes,
+               float factor, float* target) {
+  const FloatTag tag;
+  const auto scale = hn::Set(tag, factor);
+  for (std::int64_t r = 0; r < rows; ++r)
+    for_each_vector(0, sizes.head_dim,
+                    [=, from = source + r * stride, to = target + r * sizes.padded](std::int64_t i,
+                                                                                    auto extent) {
+                      hn::StoreU(hn::Mul(scale, load(tag, from + i, extent)), tag, to + i);
+                    });
+}
+
+/// target[i, r] = source[r, i] for packed rows of one key block; columns beyond `rows` are zero.
+inline void transpose_rows(const float* source, std::int64_t rows, const AttentionSizes& sizes,
+                           float* target) {
+  for (std::int64_t r = 0; r < rows; ++r)
+    for (std::int64_t i = 0; i < sizes.head_dim; ++i)
+      target[i * kKeyBlock + r] = source[r * sizes.padded + i];
+  for (std::int64_t i = 0; i < sizes.head_dim; ++i)
+    std::fill(target + i * kKeyBlock + rows, target + (i + 1) * kKeyBlock, 0.0f);
+}
+
+/// target row r = factor * packed row r, rounded once.
+template <typename T>
+void unpack_rows(const float* source, std::int64_t rows, const AttentionSizes& sizes, float factor,
+                 T* target, std::int64_t stride) {
+  const FloatTag tag;
+  const auto scale = hn::Set(tag, factor);
+  for (std::int64_t r = 0; r < rows; ++r)
+    for_each_vector(0, sizes.head_dim,
+                    [=, from = source + r * sizes.padded, to = target + r * stride](std::int64_t i,
+                                                                                    auto extent) {
+                      store(tag, hn::Mul(scale, hn::LoadU(tag, from + i)), to + i, extent);
+                    });
+}
+
+/// The factors of dropped and kept probabilities, by global element index as RandomStream numbers
+/// them.
+class ProbabilityDropout {
+ public:
+  explicit ProbabilityDropout(const kernels::AttentionForward& args)
+      : args_(args), words_(args.dropout_seed, args.dropout_stream) {}
+
+  bool active() const { return args_.dropout > 0; }
+  /// factors[s] = 0 or 1 / (1 - p) for the first `visible` keys of a block, rounded up to whole
+  /// vectors.
+  void fill(std::int64_t batch, std::int64_t head, std::int64_t query, std::int64_t first_key,
+            std::int64_t visible, float* factors) {
+    const FloatTag tag;
+    const hn::RebindToSigned<FloatTag> integers;
+    const std::int64_t row =
+        ((args_.batch_offset + batch) * args_.heads + head) * args_.queries + query;
+    const std::uint32_t* bits =
+        words_.fill(static_cast<std::uint64_t>(row * args_.keys + first_key), visible);
+    const auto kept = hn::Set(tag, 1 / (1 - args_.dropout));
+    const auto threshold = hn::Set(tag, args_.dropout), unit = hn::Set(tag, 0x1p-24f);
+    for (std::int64_t s = 0; s < visible; s += static_cast<std::int64_t>(hn::Lanes(tag))) {
+      const auto word = hn::ShiftRight<8>(hn::LoadU(WordTag(), bits + s));
+      const auto uniform = hn::Mul(hn::ConvertTo(tag, hn::BitCast(integers, word)), unit);
+      hn::StoreU(hn::IfThenElseZero(hn::Ge(uniform, threshold), kept), tag, factors + s);
+    }
+  }
+
+ private:
+  const kernels::AttentionForward& args_;
+  PhiloxWords<kKeyBlock> words_;
+};
+
+/// Where element 0 of (batch, head) is.
+template <typename T>
+T* head_start(const void* base, std::int64_t batch, std::int64_t batch_stride, std::int64_t head,
+              const AttentionSizes& sizes) {
+  return const_cast<T*>(static_cast<const T*>(base)) + batch * batch_stride + head * sizes.head_dim;
+}
+
+// NOLINTNEXTLINE(google-readability-namespace-comments)
+}  // namespace HWY_NAMESPACE
+}  // namespace tessera
+HWY_AFTER_NAMESPACE();
+
+#endif

@@ -1,0 +1,448 @@
+// SPDX-License-Identifier: Apache-2.0
+// Attention against a plain fp64 computation that keeps the whole matrix of probabilities.
+#include "tessera/kernels/attention.hpp"
+
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include "tessera/base/error.hpp"
+#include "tessera/kernels/gemm.hpp"
+
+#include "support/kernel_testing.hpp"
+
+namespace tessera::kernels {
+namespace {
+
+using namespace tessera::testing;
+
+struct Problem {
+  std::int64_t batch, heads, kv_heads, queries, keys, head_dim;
+  bool causal = true;
+  float dropout = 0;
+  std::int64_t row_pad = 0, batch_pad = 0;
+};
+
+std::string describe(const Problem& p) {
+  return fmt::format("batch {} heads {}/{} queries {} keys {} head_dim {} causal {} dropout {}",
+                     p.batch, p.heads, p.kv_heads, p.queries, p.keys, p.head_dim, p.causal,
+                     p.dropout);
+}
+
+// Strides of a [batch, rows, heads, head_dim] array with unused elements between rows and batches.
+struct Layout {
+  std::int64_t row, batch, size;
+  Layout(const Problem& p, std::int64_t rows, std::int64_t heads)
+      : row(heads * p.head_dim + p.row_pad),
+        batch(rows * row + p.batch_pad),
+        size(p.batch * batch) {}
+};
+
+// The arrays of one call.
+struct Arrays {
+  Layout q_layout, k_layout;
+  TypedArray q, k, v, y, lse, dy, dq, dk, dv;
+  Arrays(const Problem& p, DType dtype)
+      : q_layout(p, p.queries, p.heads),
+        k_layout(p, p.keys, p.kv_heads),
+        q(random_array(dtype, q_layout.size, 1)),
+        k(random_array(dtype, k_layout.size, 2)),
+        v(random_array(dtype, k_layout.size, 3)),
+        y(filled_array(dtype, q_layout.size, 7)),
+        lse(filled_array(DType::fp32, p.batch * p.heads * p.queries, 7)),
+        dy(random_array(dtype, q_layout.size, 4)),
+        dq(filled_array(dtype, q_layout.size, 7)),
+        dk(filled_array(dtype, k_layout.size, 7)),
+        dv(filled_array(dtype, k_layout.size, 7)) {}
+};
+
+AttentionForward forward_args(const Problem& p, Arrays& a) {
+  AttentionForward args{};
+  args.q = a.q.data();
+  args.k = a.k.data();
+  args.v = a.v.data();
+  args.y = a.y.data();
+  args.lse = a.lse.as<float>();
+  args.batch = p.batch;
+  args.heads = p.heads;
+  args.kv_heads = p.kv_heads;
+  args.queries = p.queries;
+  args.keys = p.keys;
+  args.head_dim = p.head_dim;
+  args.q_row_stride = args.y_row_stride = a.q_layout.row;
+  args.k_row_stride = args.v_row_stride = a.k_layout.row;
+  args.q_batch_stride = args.y_batch_stride = a.q_layout.batch;
+  args.k_batch_stride = args.v_batch_stride = a.k_layout.batch;
+  args.scale = 0.75f / std::sqrt(static_cast<float>(p.head_dim));
+  args.causal = p.causal;
+  args.dtype = a.q.dtype();
+  args.dropout = p.dropout;
+  args.dropout_seed = 42;
+  args.dropout_stream = 7;
+  args.batch_offset = 3;
+  return args;
+}
+
+AttentionBackward backward_args(const Problem& p, Arrays& a) {
+  return {forward_args(p, a), a.dy.data(), a.dq.data(), a.dk.data(), a.dv.data()};
+}
+
+/// The same call in fp64 on values of `Arrays`.
+class Reference {
+ public:
+  Reference(const Problem& p, const AttentionForward& args, const Arrays& a)
+      : p_(p), args_(args), q_layout_(a.q_layout), k_layout_(a.k_layout) {}
+
+  Doubles y, lse, dq, dk, dv;
+
+  void forward(const Doubles& q, const Doubles& k, const Doubles& v) {
+    y = Doubles(q.size(), 7);
+    lse.clear();
+    for_each_row([&](std::int64_t b, std::int64_t h, std::int64_t t) {
+      const Doubles p = probabilities(q, k, b, h, t);
+      for (std::int64_t i = 0; i < p_.head_dim; ++i) {
+        double sum = 0;
+        for (std::int64_t s = 0; s < seen(t); ++s)
+          sum += p[index(s)] * keep(b, h, t, s) * v[at_key(b, h, s, i)];
+        y[at_query(b, h, t, i)] = sum;
+      }
+    });
+  }
+
+  void backward(const Doubles& q, const Doubles& k, const Doubles& v, const Doubles& dy) {
+    dq = Doubles(q.size(), 7);
+    dk = dv = Doubles(k.size(), 7);
+    zero(dq, q_layout_, p_.queries, p_.heads);
+    zero(dk, k_layout_, p_.keys, p_.kv_heads);
+    zero(dv, k_layout_, p_.keys, p_.kv_heads);
+    for_each_row([&](std::int64_t b, std::int64_t h, std::int64_t t) {
+      const Doubles p = probabilities(q, k, b, h, t);
+      Doubles dp(p.size());
+      double shift = 0;
+      for (std::int64_t s = 0; s < seen(t); ++s) {
+        const double factor = keep(b, h, t, s);
+        for (std::int64_t i = 0; i < p_.head_dim; ++i) {
+          dp[index(s)] += dy[at_query(b, h, t, i)] * v[at_key(b, h, s, i)] * factor;
+          dv[at_key(b, h, s, i)] += p[index(s)] * factor * dy[at_query(b, h, t, i)];
+        }
+        shift += p[index(s)] * dp[index(s)];
+      }
+      for (std::int64_t s = 0; s < seen(t); ++s) {
+        const double ds = p[index(s)] * (dp[index(s)] - shift) * double{args_.scale};
+        for (std::int64_t i = 0; i < p_.head_dim; ++i) {
+          dq[at_query(b, h, t, i)] += ds * k[at_key(b, h, s, i)];
+          dk[at_key(b, h, s, i)] += ds * q[at_query(b, h, t, i)];
+        }
+      }
+    });
+  }
+
+ private:
+  static std::size_t index(std::int64_t i) { return static_cast<std::size_t>(i); }
+  std::size_t at_query(std::int64_t b, std::int64_t h, std::int64_t t, std::int64_t i) const {
+    return index(b * q_layout_.batch + t * q_layout_.row + h * p_.head_dim + i);
+  }
+  std::size_t at_key(std::int64_t b, std::int64_t h, std::int64_t s, std::int64_t i) const {
+    const std::int64_t kv_head = h / (p_.heads / p_.kv_heads);
+    return index(b * k_layout_.batch + s * k_layout_.row + kv_head * p_.head_dim + i);
+  }
+  std::int64_t seen(std::int64_t t) const {
+    return p_.causal ? t + p_.keys - p_.queries + 1 : p_.keys;
+  }
+  double keep(std::int64_t b, std::int64_t h, std::int64_t t, std::int64_t s) const {
+    if (p_.dropout == 0) return 1;
+    const RandomStream random(args_.dropout_seed, args_.dropout_stream);
+    const std::int64_t row = ((args_.batch_offset + b) * p_.heads + h) * p_.queries + t;
+    const auto element = static_cast<std::uint64_t>(row * p_.keys + s);
+    return random.uniform(element) >= p_.dropout ? 1 / (1 - double{p_.dropout}) : 0;
+  }
+  template <typename Body>
+  void for_each_row(Body&& body) const {
+    for (std::int64_t b = 0; b < p_.batch; ++b)
+      for (std::int64_t h = 0; h < p_.heads; ++h)
+        for (std::int64_t t = 0; t < p_.queries; ++t) body(b, h, t);
+  }
+  void zero(Doubles& x, const Layout& layout, std::int64_t rows, std::int64_t heads) const {
+    for (std::int64_t b = 0; b < p_.batch; ++b)
+      for (std::int64_t r = 0; r < rows; ++r)
+        for (std::int64_t i = 0; i < heads * p_.head_dim; ++i)
+          x[index(b * layout.batch + r * layout.row + i)] = 0;
+  }
+  Doubles probabilities(const Doubles& q, const Doubles& k, std::int64_t b, std::int64_t h,
+                        std::int64_t t) {
+    Doubles p(index(seen(t)));
+    double largest = -std::numeric_limits<double>::infinity(), sum = 0;
+    for (std::int64_t s = 0; s < seen(t); ++s) {
+      for (std::int64_t i = 0; i < p_.head_dim; ++i)
+        p[index(s)] += q[at_query(b, h, t, i)] * k[at_key(b, h, s, i)] * double{args_.scale};
+      largest = std::max(largest, p[index(s)]);
+    }
+    for (double& x : p) sum += x = std::exp(x - largest);
+    for (double& x : p) x /= sum;
+    lse.push_back(largest + std::log(sum));
+    return p;
+  }
+
+  const Problem& p_;
+  const AttentionForward& args_;
+  Layout q_layout_, k_layout_;
+};
+
+const Problem kProblems[] = {
+    {.batch = 1, .heads = 1, .kv_heads = 1, .queries = 1, .keys = 1, .head_dim = 1},
+    {.batch = 2,
+     .heads = 2,
+     .kv_heads = 2,
+     .queries = 3,
+     .keys = 3,
+     .head_dim = 3,
+     .row_pad = 2,
+     .batch_pad = 5},
+    {.batch = 1, .heads = 2, .kv_heads = 2, .queries = 17, .keys = 17, .head_dim = 17},
+    {.batch = 1,
+     .heads = 2,
+     .kv_heads = 1,
+     .queries = 65,
+     .keys = 65,
+     .head_dim = 65,
+     .row_pad = 3},
+    {.batch = 1, .heads = 1, .kv_heads = 1, .queries = 300, .keys = 300, .head_dim = 64},
+    {.batch = 2, .heads = 4, .kv_heads = 2, .queries = 64, .keys = 128, .head_dim = 32},
+    {.batch = 1, .heads = 2, .kv_heads = 2, .queries = 70, .keys = 201, .head_dim = 20},
+    {.batch = 1, .heads = 2, .kv_heads = 1, .queries = 66, .keys = 66, .head_dim = 256},
+    {.batch = 1,
+     .heads = 6,
+     .kv_heads = 2,
+     .queries = 80,
+     .keys = 33,
+     .head_dim = 16,
+     .causal = false},
+    {.batch = 1,
+     .heads = 2,
+     .kv_heads = 2,
+     .queries = 130,
+     .keys = 130,
+     .head_dim = 8,
+     .causal = false},
+    {.batch = 2,
+     .heads = 2,
+     .kv_heads = 1,
+     .queries = 67,
+     .keys = 93,
+     .head_dim = 16,
+     .dropout = 0.3f},
+    {.batch = 1,
+     .heads = 1,
+     .kv_heads = 1,
+     .queries = 5,
+     .keys = 5,
+     .head_dim = 4,
+     .dropout = 0.5f},
+    // One new token after a cache, as in generation.
+    {.batch = 3,
+     .heads = 4,
+     .kv_heads = 2,
+     .queries = 1,
+     .keys = 150,
+     .head_dim = 64,
+     .row_pad = 1,
+     .batch_pad = 9},
+    {.batch = 1, .heads = 2, .kv_heads = 2, .queries = 2, .keys = 65, .head_dim = 33},
+    {.batch = 1,
+     .heads = 3,
+     .kv_heads = 1,
+     .queries = 3,
+     .keys = 40,
+     .head_dim = 80,
+     .causal = false,
+     .dropout = 0.25f},
+};
+
+class AttentionTest : public ::testing::TestWithParam<DType> {};
+
+TEST_P(AttentionTest, Forward) {
+  for (const Problem& p : kProblems) {
+    Arrays a(p, GetParam());
+    const AttentionForward args = forward_args(p, a);
+    attention_forward({}, args);
+    Reference reference(p, args, a);
+    reference.forward(a.q.values(), a.k.values(), a.v.values());
+    expect_close(a.y, reference.y, 2, describe(p));
+    expect_close(a.lse, reference.lse, 2, describe(p));
+  }
+}
+
+TEST_P(AttentionTest, Backward) {
+  for (const Problem& p : kProblems) {
+    Arrays a(p, GetParam());
+    const AttentionBackward args = backward_args(p, a);
+    attention_forward({}, args.forward);
+    attention_backward({}, args);
+    Reference reference(p, args.forward, a);
+    reference.backward(a.q.values(), a.k.values(), a.v.values(), a.dy.values());
+    if (p.keys == 1) {  // the only probability is 1, whatever its score
+      EXPECT_NEAR(a.dq.values()[0], 0, 1e-6);
+      EXPECT_NEAR(a.dk.values()[0], 0, 1e-6);
+    } else {
+      expect_close(a.dq, reference.dq, 4, describe(p) + " dq");
+      expect_close(a.dk, reference.dk, 4, describe(p) + " dk");
+    }
+    expect_close(a.dv, reference.dv, 4, describe(p) + " dv");
+  }
+}
+
+TEST_P(AttentionTest, SameBitsForAnyNumberOfThreads) {
+  const Problem p{.batch = 2,
+                  .heads = 4,
+                  .kv_heads = 2,
+                  .queries = 130,
+                  .keys = 140,
+                  .head_dim = 24,
+                  .dropout = 0.1f};
+  Arrays two(p, GetParam()), one(p, GetParam());
+  const auto run = [&](Arrays& a, int count) {
+    const WithThreads guard(count);
+    const AttentionBackward args = backward_args(p, a);
+    attention_forward({}, args.forward);
+    attention_backward({}, args);
+  };
+  run(two, 2);
+  run(one, 1);
+  EXPECT_EQ(two.y, one.y);
+  EXPECT_EQ(two.lse, one.lse);
+  EXPECT_EQ(two.dq, one.dq);
+  EXPECT_EQ(two.dk, one.dk);
+  EXPECT_EQ(two.dv, one.dv);
+}
+
+TEST_P(AttentionTest, ReadsAFusedProjectionInPlace) {
+  const std::int64_t tokens = 70, heads = 2, head_dim = 16, width = heads * head_dim;
+  const Problem p{.batch = 2,
+                  .heads = heads,
+                  .kv_heads = heads,
+                  .queries = tokens,
+                  .keys = tokens,
+                  .head_dim = head_dim};
+  Arrays apart(p, GetParam());
+  const AttentionBackward expected = backward_args(p, apart);
+  attention_forward({}, expected.forward);
+  attention_backward({}, expected);
+
+  const std::size_t size = size_of(GetParam());
+  TypedArray fused(GetParam(), static_cast<std::size_t>(2 * tokens * 3 * width));
+  TypedArray gradient = fused, y = apart.y;
+  const auto copy_row = [&](TypedArray& array, std::int64_t row, std::int64_t part) {
+    return static_cast<unsigned char*>(array.data()) +
+           static_cast<std::size_t>((row * 3 + part) * width) * size;
+  };
+  const auto bytes = static_cast<std::size_t>(width) * size;
+  TypedArray* parts[] = {&apart.q, &apart.k, &apart.v};
+  for (std::int64_t r = 0; r < 2 * tokens; ++r)
+    for (std::int64_t part = 0; part < 3; ++part)
+      std::memcpy(
+          copy_row(fused, r, part),
+          static_cast<unsigned char*>(parts[part]->data()) + static_cast<std::size_t>(r) * bytes,
+          bytes);
+  AttentionBackward args = expected;
+  args.forward.q = copy_row(fused, 0, 0);
+  args.forward.k = copy_row(fused, 0, 1);
+  args.forward.v = copy_row(fused, 0, 2);
+  args.forward.y = y.data();
+  args.forward.q_row_stride = args.forward.k_row_stride = args.forward.v_row_stride = 3 * width;
+  args.forward.q_batch_stride = args.forward.k_batch_stride = args.forward.v_batch_stride =
+      tokens * 3 * width;
+  args.dq = copy_row(gradient, 0, 0);
+  args.dk = copy_row(gradient, 0, 1);
+  args.dv = copy_row(gradient, 0, 2);
+  attention_forward({}, args.forward);
+  attention_backward({}, args);
+  EXPECT_EQ(y, apart.y);
+  TypedArray* gradients[] = {&apart.dq, &apart.dk, &apart.dv};
+  for (std::int64_t r = 0; r < 2 * tokens; ++r)
+    for (std::int64_t part = 0; part < 3; ++part)
+      ASSERT_EQ(std::memcmp(copy_row(gradient, r, part),
+                            static_cast<unsigned char*>(gradients[part]->data()) +
+                                static_cast<std::size_t>(r) * bytes,
+                            bytes),
+                0)
+          << "row " << r << " part " << part;
+}
+
+TEST_P(AttentionTest, NanComesThrough) {
+  for (const std::int64_t queries : {1, 40}) {
+    const Problem p{
+        .batch = 1, .heads = 1, .kv_heads = 1, .queries = queries, .keys = 40, .head_dim = 8};
+    Arrays a(p, GetParam());
+    Doubles keys = a.k.values();
+    keys[static_cast<std::size_t>(39 * 8)] = std::numeric_limits<double>::quiet_NaN();
+    a.k = TypedArray(GetParam(), keys);
+    attention_forward({}, forward_args(p, a));
+    const Doubles y = a.y.values();
+    for (std::size_t i = 0; i < y.size(); ++i)
+      EXPECT_EQ(std::isnan(y[i]), i / 8 == static_cast<std::size_t>(queries - 1)) << i;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Types, AttentionTest, kernel_types(), type_name);
+
+// The reference's own gradients, which the kernels are held against.
+TEST(AttentionReference, GradientsMatchNumericDifferences) {
+  for (const bool causal : {true, false}) {
+    const Problem p{.batch = 1,
+                    .heads = 2,
+                    .kv_heads = 1,
+                    .queries = 3,
+                    .keys = 4,
+                    .head_dim = 2,
+                    .causal = causal,
+                    .dropout = 0.2f};
+    Arrays a(p, DType::fp32);
+    const AttentionForward args = forward_args(p, a);
+    const Doubles q = a.q.values(), k = a.k.values(), v = a.v.values(), dy = a.dy.values();
+    Reference reference(p, args, a), other(p, args, a);
+    reference.backward(q, k, v, dy);
+    const auto loss = [&](const Doubles& q_at, const Doubles& k_at, const Doubles& v_at) {
+      other.forward(q_at, k_at, v_at);
+      return dot(other.y, dy);
+    };
+    const auto by_q = numeric_gradient([&](const Doubles& x) { return loss(x, k, v); }, q);
+    const auto by_k = numeric_gradient([&](const Doubles& x) { return loss(q, x, v); }, k);
+    const auto by_v = numeric_gradient([&](const Doubles& x) { return loss(q, k, x); }, v);
+    EXPECT_LT(relative_error(reference.dq, by_q), 1e-8);
+    EXPECT_LT(relative_error(reference.dk, by_k), 1e-8);
+    EXPECT_LT(relative_error(reference.dv, by_v), 1e-8);
+  }
+}
+
+TEST(Attention, CountsFlopsWithoutTheMask) {
+  const Problem p{.batch = 2, .heads = 3, .kv_heads = 3, .queries = 5, .keys = 7, .head_dim = 4};
+  Arrays a(p, DType::fp32);
+  const std::int64_t before = flop_count();
+  attention_forward({}, forward_args(p, a));
+  const std::int64_t between = flop_count();
+  attention_backward({}, backward_args(p, a));
+  EXPECT_EQ(between - before, 4 * 2 * 3 * 5 * 7 * 4);
+  EXPECT_EQ(flop_count() - between, 8 * 2 * 3 * 5 * 7 * 4);
+}
+
+TEST(Attention, RefusesImpossibleSizes) {
+  const Problem good{.batch = 1, .heads = 4, .kv_heads = 2, .queries = 2, .keys = 2, .head_dim = 4};
+  Arrays a(good, DType::fp32);
+  const auto code_of = [&](auto change) {
+    AttentionForward args = forward_args(good, a);
+    change(args);
+    try {
+      attention_forward({}, args);
+    } catch (const Error& error) {
+      return error.code();
+    }
+    return Code::internal;
+  };
+  EXPECT_EQ(code_of([](auto& args) { args.kv_heads = 3; }), Code::invalid_argument);
+  EXPECT_EQ(code_of([](auto& args) { args.head_dim = 257; }), Code::not_supported);
+  EXPECT_EQ(code_of([](auto& args) { args.queries = 3; }), Code::invalid_argument);
+  EXPECT_EQ(code_of([](auto& args) { args.dropout = 1; }), Code::invalid_argument);
+  EXPECT_EQ(code_of([](auto& args) { args.dtype = DType::fp16; }), Code::not_supported);
+}
+
+}  // namespace
+}  // namespace tessera::kernels
