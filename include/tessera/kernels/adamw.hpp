@@ -9,12 +9,13 @@
 
 namespace tessera::kernels {
 
-/// One pass over memory. g = gradient * gradient_scale; L2 mode adds weight_decay * w to g first,
-/// decoupled mode multiplies w by 1 - lr * weight_decay. Then m, v are updated and w -= lr * (m /
-/// correction1) / (sqrt(v / correction2) + epsilon) with IEEE division and square root. Every
-/// element is computed by the same instructions wherever the slice begins or ends. Bytes moved per
-/// parameter: 28 for fp32 (read w, g, m, v; write w, m, v), 26 for the split master with a bf16
-/// gradient.
+/// One pass over memory. g = gradient * gradient_scale, plus weight_decay * w unless decoupled;
+/// m = beta1 m + (1 - beta1) g; v = beta2 v + (1 - beta2) g^2; then w = w (1 - lr weight_decay) if
+/// decoupled, and w -= (lr / correction1) m / (sqrt(v) / sqrt(correction2) + epsilon) with IEEE
+/// division and square root. What does not depend on the element is computed in fp64 and rounded
+/// once. Every element is computed by the same instructions wherever the slice begins or ends.
+/// Bytes moved per parameter: 28 for fp32 (read w, g, m, v; write w, m, v), 26 for the split master
+/// with a bf16 gradient.
 struct AdamW {
   void* parameter;               // fp32, or bf16 with low
   std::uint16_t* low = nullptr;  // the other half of a split master
@@ -23,8 +24,8 @@ struct AdamW {
   const void* gradient;
   DType gradient_type;
   float gradient_scale = 1;
-  float lr, beta1, beta2, epsilon, weight_decay;
-  float correction1, correction2;  // 1 - beta^step
+  double lr, beta1, beta2, epsilon, weight_decay;
+  double correction1, correction2;  // 1 - beta^step, or 1 without bias correction
   bool decoupled = true;
   std::int64_t count;
 };

@@ -13,9 +13,11 @@ namespace tessera::kernels {
 /// (doc/numerics.md).
 inline constexpr std::int64_t kNormBlock = 1024;
 
-/// sums[i] = sum of squares, in fp64, of block i of x (the last may be short). Elements of a block
-/// are added in lanes of 8 and then in lane order, whatever the instruction set. A non-finite
-/// element makes its block's sum non-finite. sums has ceil(count / kNormBlock) entries.
+/// sums[i] = sum of squares, in fp64, of block i of x (the last may be short). Defined to the bit,
+/// whatever the device or instruction set: lane l = 0 … 7 starts at 0 and adds the squares of the
+/// block's elements l, l + 8, l + 16, … one after the other (a square of fp32 is exact in fp64);
+/// then ((lane 0 + lane 1) + lane 2) + …. A non-finite element makes its block's sum non-finite.
+/// sums has ceil(count / kNormBlock) entries.
 void block_square_sums(const Stream& stream, const void* x, DType dtype, std::int64_t count,
                        double* sums);
 /// Index of the first NaN or infinity, or -1.

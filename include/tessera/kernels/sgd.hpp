@@ -19,7 +19,7 @@ struct Sgd {
   const void* gradient;
   DType gradient_type;
   float gradient_scale = 1;
-  float lr, momentum, dampening, weight_decay;
+  double lr, momentum, dampening, weight_decay;
   bool nesterov = false;
   bool first_step = false;
   std::int64_t count;

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "tessera/kernels/activation.hpp"
+#include "tessera/autograd/dropout.hpp"
 #include "tessera/nn/model.hpp"
 
 namespace tessera::nn {
@@ -21,11 +21,11 @@ struct Gpt2Config {
   std::int64_t vocab_size = 50257;
   std::int64_t n_inner = 0;  // 0: 4 n_embd
   std::string activation_function = "gelu_new";
-  float layer_norm_epsilon = 1e-5f;
-  float embd_pdrop = 0.1f;
-  float attn_pdrop = 0.1f;
-  float resid_pdrop = 0.1f;
-  float initializer_range = 0.02f;
+  double layer_norm_epsilon = 1e-5;
+  double embd_pdrop = 0.1;
+  double attn_pdrop = 0.1;
+  double resid_pdrop = 0.1;
+  double initializer_range = 0.02;
   bool tie_word_embeddings = true;
   bool scale_attn_weights = true;
   bool scale_attn_by_inverse_layer_idx = false;
@@ -82,18 +82,33 @@ class Gpt2 final : public Model {
   };
 
  private:
-  struct Context;  // what every block of one pass shares
+  struct Pass;  // what the blocks of one pass share
 
   void build_units();
-  autograd::Value embed(autograd::Tape& tape, const Context& context, const Tensor& ids);
-  autograd::Value block(autograd::Tape& tape, const Context& context, std::int64_t layer,
+  void add_block();
+  autograd::Value embed(autograd::Tape& tape, const Pass& pass, const Tensor& ids);
+  autograd::Value block(autograd::Tape& tape, const Pass& pass, std::int64_t layer,
                         const autograd::Value& x);
-  autograd::Value attend(autograd::Tape& tape, const Context& context, std::int64_t layer,
-                         autograd::Value qkv);
-  autograd::Value hidden_states(autograd::Tape& tape, const Context& context, const Tensor& ids);
+  autograd::Value block_body(autograd::Tape& tape, const Pass& pass, std::int64_t layer,
+                             const autograd::Value& x);
+  autograd::Value attend(autograd::Tape& tape, const Pass& pass, std::int64_t layer,
+                         const autograd::Value& qkv);
+  autograd::Value attend_cached(autograd::Tape& tape, const Pass& pass, std::int64_t layer,
+                                const Tensor& qkv);
+  /// Embedding and all blocks; a tied embedding stays entered for the head.
+  autograd::Value blocks(autograd::Tape& tape, const Pass& pass, const Tensor& ids);
+  /// The last norm, then head(hidden); leaves what is still entered.
+  template <typename Head>
+  auto with_head(autograd::Tape& tape, const autograd::Value& x, Head head);
+  autograd::Value final_norm(autograd::Tape& tape, const autograd::Value& x);
   Tensor head_logits(autograd::Tape& tape, const Tensor& hidden);
-  void enter_head(autograd::Tape& tape);
-  void leave_head(autograd::Tape& tape);
+  autograd::DropoutSite dropout_site(const Pass& pass, std::int64_t site, double probability) const;
+  int final_unit() const { return static_cast<int>(config_.n_layer) + 1; }
+  float attention_scale(std::int64_t layer) const;
+  void check_ids(const Tensor& ids, std::int64_t past) const;
+  void check_cache(const Tensor& ids, const KvCache& cache) const;
+  /// x [rows, positions, width] -> [rows, width]
+  Tensor last_positions(const Stream& stream, const Tensor& x) const;
   Parameter& head_weight() { return config_.tie_word_embeddings ? wte_ : lm_head_; }
 
   Gpt2Config config_;

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+// What all models share, and the choice of the model by its type.
+#include "tessera/nn/model.hpp"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <nlohmann/json.hpp>
+
+#include "tessera/base/error.hpp"
+#include "tessera/nn/models/gpt2.hpp"
+
+namespace tessera::nn {
+
+Recompute parse_recompute(const std::string& name) {
+  if (name == "none") return Recompute::none;
+  if (name == "selective") return Recompute::selective;
+  if (name == "full") return Recompute::full;
+  fail(Code::invalid_config,
+       fmt::format("recompute '{}' is unknown: none, selective or full", name));
+}
+
+std::vector<NamedParameter> Model::parameters() const {
+  std::vector<NamedParameter> all;
+  for (const Unit& unit : units_)
+    all.insert(all.end(), unit.parameters.begin(), unit.parameters.end());
+  return all;
+}
+
+std::int64_t Model::parameter_count() const {
+  std::int64_t count = 0;
+  for (const Unit& unit : units_)
+    for (const NamedParameter& named : unit.parameters) count += named.parameter->shape.numel();
+  return count;
+}
+
+std::unique_ptr<Model> make_model(const std::string& config_json, const ModelOptions& options,
+                                  bool strict) {
+  const auto json = nlohmann::json::parse(config_json, nullptr, false);
+  TESSERA_CHECK(json.is_object(), Code::invalid_config,
+                "the model's configuration is not a JSON object");
+  const auto type = json.find("model_type");
+  TESSERA_CHECK(type != json.end() && type->is_string(), Code::invalid_config,
+                "the model's configuration has no model_type; known: gpt2");
+  const auto name = type->get<std::string>();
+  TESSERA_CHECK(name == "gpt2", Code::not_supported,
+                fmt::format("model_type '{}' is not available yet; known: gpt2", name));
+  return std::make_unique<Gpt2>(Gpt2Config::from_json(config_json, strict), options);
+}
+
+std::string find_in_files(const Model& model, const NamedParameter& named,
+                          const std::function<std::optional<Shape>(const std::string&)>& shape_of) {
+  const std::vector<std::string> names = model.names_in_files(named.name);
+  for (const std::string& name : names) {
+    const std::optional<Shape> shape = shape_of(name);
+    if (!shape) continue;
+    TESSERA_CHECK(*shape == named.parameter->shape, Code::io,
+                  fmt::format("tensor '{}' has shape {} in the file, the model's configuration "
+                              "wants {}",
+                              name, shape->to_string(), named.parameter->shape.to_string()));
+    return name;
+  }
+  fail(Code::io, fmt::format("the model folder has no tensor '{}' of shape {}",
+                             fmt::join(names, "' or '"), named.parameter->shape.to_string()));
+}
+
+}  // namespace tessera::nn

@@ -1,0 +1,303 @@
+// SPDX-License-Identifier: Apache-2.0
+// GPT-2's parameters and forward pass.
+#include "tessera/nn/models/gpt2.hpp"
+
+#include <cmath>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "tessera/autograd/activation.hpp"
+#include "tessera/autograd/attention.hpp"
+#include "tessera/autograd/dropout.hpp"
+#include "tessera/autograd/embedding.hpp"
+#include "tessera/autograd/head_loss.hpp"
+#include "tessera/autograd/layer_norm.hpp"
+#include "tessera/autograd/linear.hpp"
+#include "tessera/base/error.hpp"
+#include "tessera/base/random.hpp"
+#include "tessera/kernels/gemm.hpp"
+
+#include "nn/models/gpt2_activation.hpp"
+#include "nn/models/gpt2_pass.hpp"
+
+namespace tessera::nn {
+namespace {
+
+using autograd::Tape;
+using autograd::Value;
+using Kind = Initialization::Kind;
+
+constexpr int kEmbeddingUnit = 0;
+
+// Dropout sites: 0 is the embedding's, then three in each block.
+constexpr std::int64_t kEmbeddingSite = 0;
+constexpr std::int64_t kSitesPerBlock = 3;
+enum BlockSite : std::int64_t { attention_site = 1, projection_site = 2, mlp_site = 3 };
+
+Initialization normal(double deviation) {
+  return {Kind::normal, static_cast<float>(deviation)};
+}
+
+LayerNormParameters layer_norm_parameters(std::int64_t width) {
+  return {Parameter(Shape{width}, {Kind::ones}), Parameter(Shape{width}, {Kind::zeros})};
+}
+
+Conv1DParameters conv1d_parameters(std::int64_t inputs, std::int64_t outputs, double deviation) {
+  return {Parameter(Shape{inputs, outputs}, normal(deviation)),
+          Parameter(Shape{outputs}, {Kind::zeros})};
+}
+
+/// The only traversal: names and order of a block's parameters.
+template <typename Visit>
+void visit_block(Gpt2::Block& block, const std::string& path, Visit visit) {
+  const auto pair = [&](const char* name, auto& parameters) {
+    visit(fmt::format("{}{}.weight", path, name), parameters.weight);
+    visit(fmt::format("{}{}.bias", path, name), parameters.bias);
+  };
+  pair("ln_1", block.ln_1);
+  pair("attn.c_attn", block.attn.c_attn);
+  pair("attn.c_proj", block.attn.c_proj);
+  pair("ln_2", block.ln_2);
+  pair("mlp.c_fc", block.mlp.c_fc);
+  pair("mlp.c_proj", block.mlp.c_proj);
+}
+
+Tensor position_ids(const Stream& stream, std::int64_t rows, std::int64_t positions,
+                    std::int64_t first) {
+  std::vector<std::int32_t> host(static_cast<std::size_t>(rows * positions));
+  for (std::size_t i = 0; i < host.size(); ++i)
+    host[i] = static_cast<std::int32_t>(first + static_cast<std::int64_t>(i) % positions);
+  Tensor ids(Shape{rows, positions}, DType::int32, stream.device());
+  stream.copy(ids.data(), host.data(), ids.bytes());
+  stream.synchronize();
+  return ids;
+}
+
+}  // namespace
+
+Gpt2::Gpt2(const Gpt2Config& config, const ModelOptions& options)
+    : Model(options), config_(config) {
+  config_.validate();
+  TESSERA_CHECK(options.dtype == DType::fp32 || options.dtype == DType::bf16, Code::not_supported,
+                fmt::format("a model in {} is not available yet; use fp32 or bf16",
+                            to_string(options.dtype)));
+  const std::int64_t width = config_.n_embd;
+  const Initialization table = normal(config_.initializer_range);
+  wte_ = Parameter(Shape{config_.vocab_size, width}, table);
+  wpe_ = Parameter(Shape{config_.n_positions, width}, table);
+  for (std::int64_t layer = 0; layer < config_.n_layer; ++layer) add_block();
+  ln_f_ = layer_norm_parameters(width);
+  if (!config_.tie_word_embeddings) lm_head_ = Parameter(Shape{config_.vocab_size, width}, table);
+  build_units();
+}
+
+void Gpt2::add_block() {
+  const std::int64_t width = config_.n_embd;
+  const double deviation = config_.initializer_range;
+  // Every block adds two branches to the residual stream: their projections start smaller.
+  const double residual = deviation / std::sqrt(2.0 * static_cast<double>(config_.n_layer));
+  Block block;
+  block.ln_1 = layer_norm_parameters(width);
+  block.attn.c_attn = conv1d_parameters(width, 3 * width, deviation);
+  block.attn.c_proj = conv1d_parameters(width, width, residual);
+  block.ln_2 = layer_norm_parameters(width);
+  block.mlp.c_fc = conv1d_parameters(width, config_.inner(), deviation);
+  block.mlp.c_proj = conv1d_parameters(config_.inner(), width, residual);
+  h_.push_back(std::move(block));
+}
+
+void Gpt2::build_units() {
+  const bool tied = config_.tie_word_embeddings;
+  units_.push_back({"embedding",
+                    {{"transformer.wte.weight", &wte_}, {"transformer.wpe.weight", &wpe_}},
+                    kEmbeddingUnit,
+                    tied ? final_unit() : kEmbeddingUnit});
+  for (std::size_t layer = 0; layer < h_.size(); ++layer) {
+    const int index = static_cast<int>(layer) + 1;
+    Unit unit{fmt::format("h.{}", layer), {}, index, index};
+    visit_block(h_[layer], fmt::format("transformer.h.{}.", layer),
+                [&](std::string name, Parameter& parameter) {
+                  unit.parameters.push_back({std::move(name), &parameter});
+                });
+    units_.push_back(std::move(unit));
+  }
+  Unit last{"final",
+            {{"transformer.ln_f.weight", &ln_f_.weight}, {"transformer.ln_f.bias", &ln_f_.bias}},
+            final_unit(),
+            final_unit()};
+  if (!tied) last.parameters.push_back({"lm_head.weight", &lm_head_});
+  units_.push_back(std::move(last));
+}
+
+void Gpt2::check_ids(const Tensor& ids, std::int64_t past) const {
+  TESSERA_CHECK(ids.dtype() == DType::int32 && ids.shape().rank() == 2 && ids.numel() > 0,
+                Code::invalid_argument,
+                fmt::format("token ids must be int32 [rows, positions], not {} {}",
+                            to_string(ids.dtype()), ids.shape().to_string()));
+  TESSERA_CHECK(past + ids.size(1) <= config_.n_positions, Code::invalid_argument,
+                fmt::format("a sequence of {} tokens does not fit the model's {} positions",
+                            past + ids.size(1), config_.n_positions));
+}
+
+autograd::DropoutSite Gpt2::dropout_site(const Pass& pass, std::int64_t site,
+                                         double probability) const {
+  if (!pass.dropout) return {};
+  return {.probability = static_cast<float>(probability),
+          .seed = pass.seed,
+          .stream = mix(pass.step, static_cast<std::uint64_t>(site)),
+          .offset = pass.first_row * pass.positions * config_.n_embd};
+}
+
+float Gpt2::attention_scale(std::int64_t layer) const {
+  double scale = 1;
+  if (config_.scale_attn_weights) scale /= std::sqrt(static_cast<double>(config_.head_dim()));
+  if (config_.scale_attn_by_inverse_layer_idx) scale /= static_cast<double>(layer + 1);
+  return static_cast<float>(scale);
+}
+
+Value Gpt2::embed(Tape& tape, const Pass& pass, const Tensor& ids) {
+  const std::int64_t past = pass.cache ? pass.cache->length : 0;
+  const Tensor positions = position_ids(tape.stream(), ids.size(0), ids.size(1), past);
+  return autograd::dropout(tape, autograd::embedding(tape, wte_, ids, &wpe_, positions),
+                           dropout_site(pass, kEmbeddingSite, config_.embd_pdrop));
+}
+
+Value Gpt2::attend(Tape& tape, const Pass& pass, std::int64_t layer, const Value& qkv) {
+  if (pass.cache != nullptr) return attend_cached(tape, pass, layer, qkv.data());
+  return autograd::self_attention(
+      tape, qkv,
+      {.heads = config_.n_head,
+       .scale = attention_scale(layer),
+       .dropout = dropout_site(pass, kSitesPerBlock * layer + attention_site, config_.attn_pdrop),
+       .batch_offset = pass.first_row});
+}
+
+Value Gpt2::block_body(Tape& tape, const Pass& pass, std::int64_t layer, const Value& x) {
+  Block& p = h_[static_cast<std::size_t>(layer)];
+  const auto epsilon = static_cast<float>(config_.layer_norm_epsilon);
+  const bool keep = options_.recompute != Recompute::selective;
+  const auto residual_site = [&](BlockSite site) {
+    return dropout_site(pass, kSitesPerBlock * layer + site, config_.resid_pdrop);
+  };
+  const auto attention_branch = [&] {
+    const Value normed = autograd::layer_norm(tape, x, p.ln_1.weight, p.ln_1.bias, epsilon, keep);
+    const Value qkv = autograd::linear(tape, normed, p.attn.c_attn.weight, &p.attn.c_attn.bias);
+    const Value mixed = attend(tape, pass, layer, qkv);
+    return autograd::linear(tape, mixed, p.attn.c_proj.weight, &p.attn.c_proj.bias);
+  };
+  const Value middle =
+      autograd::dropout_add(tape, x, attention_branch(), residual_site(projection_site));
+  const auto mlp_branch = [&] {
+    const Value normed =
+        autograd::layer_norm(tape, middle, p.ln_2.weight, p.ln_2.bias, epsilon, keep);
+    const Value inner = autograd::linear(tape, normed, p.mlp.c_fc.weight, &p.mlp.c_fc.bias);
+    const Value active =
+        autograd::activation(tape, inner, parse_activation(config_.activation_function), keep);
+    return autograd::linear(tape, active, p.mlp.c_proj.weight, &p.mlp.c_proj.bias);
+  };
+  return autograd::dropout_add(tape, middle, mlp_branch(), residual_site(mlp_site));
+}
+
+Value Gpt2::block(Tape& tape, const Pass& pass, std::int64_t layer, const Value& x) {
+  const int unit = static_cast<int>(layer) + 1;
+  tape.enter(unit);
+  const auto body = [this, pass, layer](Tape& inner, const Value& input) {
+    return block_body(inner, pass, layer, input);
+  };
+  Value y =
+      options_.recompute == Recompute::full ? autograd::recompute(tape, x, body) : body(tape, x);
+  tape.leave(unit);
+  return y;
+}
+
+Value Gpt2::final_norm(Tape& tape, const Value& x) {
+  return autograd::layer_norm(tape, x, ln_f_.weight, ln_f_.bias,
+                              static_cast<float>(config_.layer_norm_epsilon));
+}
+
+Value Gpt2::blocks(Tape& tape, const Pass& pass, const Tensor& ids) {
+  tape.enter(kEmbeddingUnit);
+  Value x = embed(tape, pass, ids);
+  if (!config_.tie_word_embeddings) tape.leave(kEmbeddingUnit);
+  for (std::int64_t layer = 0; layer < config_.n_layer; ++layer) x = block(tape, pass, layer, x);
+  return x;
+}
+
+template <typename Head>
+auto Gpt2::with_head(Tape& tape, const Value& x, Head head) {
+  const bool tied = config_.tie_word_embeddings;
+  tape.enter(final_unit());
+  const Value hidden = final_norm(tape, x);
+  if (tied) tape.leave(final_unit());
+  auto result = head(hidden);
+  tape.leave(tied ? kEmbeddingUnit : final_unit());
+  return result;
+}
+
+autograd::Loss Gpt2::forward_loss(Tape& tape, const Batch& batch) {
+  check_ids(batch.ids, 0);
+  const Pass pass{.dropout = batch.training,
+                  .seed = batch.seed,
+                  .step = batch.step,
+                  .first_row = batch.first_row,
+                  .positions = batch.ids.size(1),
+                  .cache = nullptr};
+  return with_head(tape, blocks(tape, pass, batch.ids), [&](const Value& hidden) {
+    return autograd::head_loss(tape, hidden, head_weight(), batch.targets, batch.gradient_scale);
+  });
+}
+
+Tensor Gpt2::head_logits(Tape& tape, const Tensor& hidden) {
+  std::vector<std::int64_t> shape = hidden.shape().sizes();
+  shape.back() = config_.vocab_size;
+  Tensor logits(Shape(std::move(shape)), DType::fp32, hidden.device());
+  kernels::gemm(tape.stream(), {.a = hidden.data(),
+                                .b = head_weight().value.data(),
+                                .c = logits.data(),
+                                .m = hidden.numel() / config_.n_embd,
+                                .n = config_.vocab_size,
+                                .k = config_.n_embd,
+                                .transpose_b = true,
+                                .input_type = hidden.dtype(),
+                                .output_type = DType::fp32});
+  return logits;
+}
+
+Tensor Gpt2::logits(Tape& tape, const Tensor& ids) {
+  TESSERA_CHECK(!tape.recording(), Code::invalid_argument,
+                "logits are for reading only: use a tape that does not record");
+  check_ids(ids, 0);
+  Pass pass;
+  pass.positions = ids.size(1);
+  return with_head(tape, blocks(tape, pass, ids),
+                   [&](const Value& hidden) { return head_logits(tape, hidden.data()); });
+}
+
+Tensor Gpt2::forward_cached(Tape& tape, const Tensor& ids, KvCache& cache) {
+  TESSERA_CHECK(!tape.recording(), Code::invalid_argument,
+                "a cached forward pass needs a tape that does not record");
+  check_ids(ids, cache.length);
+  check_cache(ids, cache);
+  Pass pass;
+  pass.positions = ids.size(1);
+  pass.cache = &cache;
+  const Value x(last_positions(tape.stream(), blocks(tape, pass, ids).data()));
+  Tensor logits =
+      with_head(tape, x, [&](const Value& hidden) { return head_logits(tape, hidden.data()); });
+  cache.length += ids.size(1);
+  return logits;
+}
+
+std::vector<std::string> Gpt2::names_in_files(const std::string& name) const {
+  constexpr std::string_view kPrefix = "transformer.";
+  if (name.starts_with(kPrefix)) return {name, name.substr(kPrefix.size())};
+  return {name};
+}
+
+bool Gpt2::ignores(const std::string& name_in_file) const {
+  return name_in_file.ends_with(".attn.bias") || name_in_file.ends_with(".attn.masked_bias") ||
+         (config_.tie_word_embeddings && name_in_file == "lm_head.weight");
+}
+
+}  // namespace tessera::nn

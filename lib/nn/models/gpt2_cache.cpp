@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+// GPT-2's attention over cached keys and values.
+#include <fmt/format.h>
+
+#include "tessera/autograd/profiler.hpp"
+#include "tessera/base/error.hpp"
+#include "tessera/kernels/attention.hpp"
+
+#include "nn/models/gpt2_pass.hpp"
+
+namespace tessera::nn {
+namespace {
+
+std::byte* at(const Tensor& tensor, std::int64_t element) {
+  return tensor.as<std::byte>() + static_cast<std::size_t>(element) * size_of(tensor.dtype());
+}
+
+/// Copies keys and values of the new positions behind the cached ones.
+void append(const Stream& stream, const Tensor& qkv, const KvCache::Layer& layer,
+            std::int64_t length) {
+  const std::int64_t rows = qkv.size(0), count = qkv.size(1), width = qkv.size(2) / 3;
+  const std::int64_t capacity = layer.keys.size(1);
+  const auto bytes = static_cast<std::size_t>(width) * size_of(qkv.dtype());
+  for (std::int64_t row = 0; row < rows; ++row) {
+    for (std::int64_t t = 0; t < count; ++t) {
+      const std::int64_t source = (row * count + t) * 3 * width;
+      const std::int64_t target = (row * capacity + length + t) * width;
+      stream.copy(at(layer.keys, target), at(qkv, source + width), bytes);
+      stream.copy(at(layer.values, target), at(qkv, source + 2 * width), bytes);
+    }
+  }
+}
+
+}  // namespace
+
+KvCache Gpt2::make_cache(std::int64_t rows, std::int64_t capacity) const {
+  TESSERA_CHECK(rows > 0 && capacity > 0 && capacity <= config_.n_positions, Code::invalid_argument,
+                fmt::format("a cache of {} rows and {} positions; the model has {} positions", rows,
+                            capacity, config_.n_positions));
+  KvCache cache{.layers = {}, .rows = rows, .capacity = capacity, .length = 0};
+  const Shape shape{rows, capacity, config_.n_embd};
+  for (std::int64_t layer = 0; layer < config_.n_layer; ++layer)
+    cache.layers.push_back({Tensor(shape, options_.dtype), Tensor(shape, options_.dtype)});
+  return cache;
+}
+
+void Gpt2::check_cache(const Tensor& ids, const KvCache& cache) const {
+  TESSERA_CHECK(static_cast<std::int64_t>(cache.layers.size()) == config_.n_layer &&
+                    cache.rows == ids.size(0),
+                Code::invalid_argument,
+                fmt::format("a cache of {} layers and {} rows for {} layers and {} rows",
+                            cache.layers.size(), cache.rows, config_.n_layer, ids.size(0)));
+  TESSERA_CHECK(cache.length + ids.size(1) <= cache.capacity, Code::invalid_argument,
+                fmt::format("{} more tokens do not fit the cache: {} of {} positions are filled",
+                            ids.size(1), cache.length, cache.capacity));
+}
+
+autograd::Value Gpt2::attend_cached(autograd::Tape& tape, const Pass& pass, std::int64_t layer,
+                                    const Tensor& qkv) {
+  const autograd::ProfileScope profile("attention forward");
+  const KvCache& cache = *pass.cache;
+  const KvCache::Layer& cached = cache.layers[static_cast<std::size_t>(layer)];
+  append(tape.stream(), qkv, cached, cache.length);
+  const std::int64_t rows = qkv.size(0), count = qkv.size(1), width = config_.n_embd;
+  Tensor y(Shape{rows, count, width}, qkv.dtype(), qkv.device());
+  kernels::AttentionForward args{};
+  args.q = qkv.data();
+  args.k = cached.keys.data();
+  args.v = cached.values.data();
+  args.y = y.data();
+  args.batch = rows;
+  args.heads = args.kv_heads = config_.n_head;
+  args.queries = count;
+  args.keys = cache.length + count;
+  args.head_dim = config_.head_dim();
+  args.q_row_stride = 3 * width;
+  args.k_row_stride = args.v_row_stride = args.y_row_stride = width;
+  args.q_batch_stride = count * 3 * width;
+  args.k_batch_stride = args.v_batch_stride = cache.capacity * width;
+  args.y_batch_stride = count * width;
+  args.scale = attention_scale(layer);
+  args.dtype = qkv.dtype();
+  kernels::attention_forward(tape.stream(), args);
+  return autograd::Value(std::move(y));
+}
+
+Tensor Gpt2::last_positions(const Stream& stream, const Tensor& x) const {
+  const std::int64_t rows = x.size(0), count = x.size(1), width = x.size(2);
+  if (count == 1) return x.view(Shape{rows, width});
+  Tensor last(Shape{rows, width}, x.dtype(), x.device());
+  const auto bytes = static_cast<std::size_t>(width) * size_of(x.dtype());
+  for (std::int64_t row = 0; row < rows; ++row)
+    stream.copy(at(last, row * width), at(x, ((row + 1) * count - 1) * width), bytes);
+  return last;
+}
+
+}  // namespace tessera::nn

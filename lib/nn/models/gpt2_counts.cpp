@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+// Closed formulas of GPT-2's work and memory.
+#include <algorithm>
+
+#include "tessera/base/dtype.hpp"
+#include "tessera/nn/models/gpt2.hpp"
+
+namespace tessera::nn {
+
+std::int64_t Gpt2::training_flops(std::int64_t rows, std::int64_t positions) const {
+  const std::int64_t tokens = rows * positions, width = config_.n_embd;
+  const std::int64_t layer = 2 * tokens * (4 * width * width + 2 * width * config_.inner());
+  const std::int64_t attention = 4 * tokens * positions * width;
+  const std::int64_t head = 2 * tokens * width * config_.vocab_size;
+  return 3 * (config_.n_layer * (layer + attention) + head);
+}
+
+std::int64_t Gpt2::activation_bytes(std::int64_t rows, std::int64_t positions) const {
+  const std::int64_t tokens = rows * positions;
+  const auto element = static_cast<std::int64_t>(size_of(options_.dtype));
+  const std::int64_t state = tokens * config_.n_embd * element;  // one value of the residual stream
+  const std::int64_t inner = tokens * config_.inner() * element;
+  const std::int64_t statistics = 4 * tokens * config_.n_head + 16 * tokens;  // fp32
+  // Input, two norms, q, k, v, attention, middle; the activation's input and output.
+  const std::int64_t block = 8 * state + 2 * inner + statistics;
+  // While the second projection goes back: gradients of its result and of its input.
+  const std::int64_t block_backward = state + inner;
+  const std::int64_t head = 3 * state + 8 * tokens;  // hidden states before and after, gradient
+  const std::int64_t ids = 4 * tokens;               // positions
+  const std::int64_t layers = config_.n_layer;
+  switch (options_.recompute) {
+    case Recompute::none:
+      return ids + layers * block + std::max(head, block_backward);
+    case Recompute::selective:
+      return ids + layers * (block - 2 * state - inner) + std::max(head, block_backward + inner);
+    case Recompute::full:
+      return ids + layers * state + std::max(head, block - state + block_backward);
+  }
+  return 0;
+}
+
+}  // namespace tessera::nn

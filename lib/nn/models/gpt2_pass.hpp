@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the blocks of one pass through GPT-2 share.
+#pragma once
+
+#include <cstdint>
+
+#include "tessera/nn/models/gpt2.hpp"
+
+namespace tessera::nn {
+
+/// Copied into closures of the tape.
+struct Gpt2::Pass {
+  bool dropout = false;
+  std::uint64_t seed = 0;
+  std::uint64_t step = 0;
+  std::int64_t first_row = 0;
+  std::int64_t positions = 0;  // of one row in this pass
+  KvCache* cache = nullptr;    // earlier positions; only on tapes that are off
+};
+
+}  // namespace tessera::nn
