@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+// Chooses the transport of a group and makes its communicator.
+#include "comm/factory.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <tuple>
+
+#include <fmt/format.h>
+
+#include "tessera/base/error.hpp"
+
+#include "comm/mpi/mpi_communicator.hpp"
+#include "comm/self/self_communicator.hpp"
+#include "comm/watchdog.hpp"
+
+namespace tessera::comm {
+
+std::unique_ptr<BaseCommunicator> make_communicator(std::shared_ptr<Group> group,
+                                                    const std::string& transport) {
+  if (transport == "auto" && group->size() == 1)
+    return std::make_unique<SelfCommunicator>(std::move(group));
+  if (transport == "self") {
+    TESSERA_CHECK(group->size() == 1, Code::invalid_config,
+                  fmt::format("comm.transport self is for one rank, this group has {}: use auto",
+                              group->size()));
+    return std::make_unique<SelfCommunicator>(std::move(group));
+  }
+  return std::make_unique<MpiCommunicator>(std::move(group));
+}
+
+std::unique_ptr<Communicator> split_communicator(Group& parent, int color, int key,
+                                                 const std::string& name) {
+  const int mine[2] = {color, key};
+  const auto raw = parent.all_gather_fixed(mine, sizeof mine, "split");
+  std::vector<std::tuple<int, int>> chosen;  // key, parent's rank
+  for (int r = 0; r < parent.size(); ++r) {
+    int theirs[2];
+    std::memcpy(theirs, raw.data() + static_cast<std::size_t>(r) * sizeof mine, sizeof mine);
+    if (color >= 0 && theirs[0] == color) chosen.emplace_back(theirs[1], r);
+  }
+  std::sort(chosen.begin(), chosen.end());
+  std::vector<int> members;
+  for (const auto& [_, r] : chosen) members.push_back(r);
+
+  const Watchdog::Section guard("MPI_Comm_split of \"" + parent.name() + "\"", parent.timeout());
+  OwnedComm control = split_comm(parent.control(), color, key);
+  OwnedComm data = split_comm(parent.data(), color, key);
+  if (color < 0) return nullptr;
+  auto group = std::make_shared<Group>(parent.shared_environment(), std::move(control),
+                                       std::move(data), name, parent.nodes().restrict_to(members),
+                                       parent.real_nodes().restrict_to(members));
+  const std::string& asked = parent.environment().options.transport;
+  const bool own_choice = group->size() == 1 || asked == "self";
+  return make_communicator(std::move(group), own_choice ? "auto" : asked);
+}
+
+}  // namespace tessera::comm
