@@ -34,7 +34,8 @@ RunConfig read_run_text(const std::string& text, const std::string& name,
 
 /// What a run file cannot know.
 struct Facts {
-  int ranks = 1;
+  /// nullopt: not known (a program that only looks); mesh.data then stands for itself, or for 1.
+  std::optional<int> ranks;
   bool bf16_instructions = false;          ///< for `bf16: {enabled: auto}`
   std::optional<std::int64_t> vocabulary;  ///< tokens of the tokenizer, for `vocab_size: auto`
   std::optional<std::int64_t> positions;   ///< longest sequence of a model that is a folder

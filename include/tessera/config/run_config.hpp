@@ -111,6 +111,7 @@ struct RunConfig {
 
   std::string file;          ///< the run file, as it was named
   bool bare_engine = false;  ///< the file was a DeepSpeed configuration alone: only `engine` counts
+  bool for_training = true;  ///< as read (ReadOptions::for_training)
   /// Every supported value and everything that was given, in the order of the documentation.
   std::vector<Entry> entries;
   /// One line for each given key that has no effect here, with the reason. For the log.

@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "config/check.hpp"
+
+#include <filesystem>
+#include <set>
+
+#include <fmt/format.h>
+
+#include "config/values.hpp"
+
+namespace tessera::config {
+namespace {
+
+class Checker {
+ public:
+  Checker(RunConfig& config, Problems& problems)
+      : config_(config), values_(config.entries), problems_(problems) {}
+
+  void run() {
+    if (!config_.bare_engine) {
+      check_model();
+      check_data();
+      check_length();
+      check_nodes();
+      name_folder();
+    }
+    check_engine();
+  }
+
+ private:
+  void wrong(std::string message) { problems_.add(Code::invalid_config, std::move(message)); }
+
+  void missing(std::string_view path, std::string_view example) {
+    wrong(fmt::format("{}: `{}` is missing; for example {}", config_.file, path, example));
+  }
+
+  void check_model() {
+    const bool folder = values_.get("model").is(Node::Kind::text);
+    const bool inlined = values_.has("model.n_layer");
+    if (!folder && !inlined && config_.for_training)
+      missing("model", "model: {model_type: gpt2, n_layer: 6, n_embd: 384, n_head: 6}");
+    if (!inlined) return;
+    if (values_.get("model.model_type").is(Node::Kind::null))
+      missing("model.model_type", "model_type: gpt2");
+    const auto width = values_.integer("model.n_embd"), heads = values_.integer("model.n_head");
+    if (width && heads && *width % *heads != 0) {
+      wrong(fmt::format("{}: `model.n_head` is {}, which does not divide `model.n_embd` {}",
+                        values_.place("model.n_head"), *heads, *width));
+    }
+  }
+
+  void check_data() {
+    if (config_.for_training && values_.get("data.train").items.empty())
+      missing("data.train", "train: [\"text/*.txt\"]");
+    const auto length = values_.integer("data.sequence_length");
+    const auto longest = values_.integer("model.n_positions");
+    if (length && longest && *length > *longest) {
+      wrong(fmt::format("{}: `data.sequence_length` is {}, longer than `model.n_positions` {} ({})",
+                        values_.place("data.sequence_length"), *length, *longest,
+                        values_.place("model.n_positions")));
+    }
+  }
+
+  void check_length() {
+    std::string given;
+    int count = 0;
+    for (const char* path : {"run.steps", "run.tokens", "run.epochs"}) {
+      if (!values_.is_given(path)) continue;
+      ++count;
+      given += fmt::format("{}{} ({})", given.empty() ? "" : ", ", path, values_.place(path));
+    }
+    if (count > 1) {
+      wrong(
+          fmt::format("only one of run.steps, run.tokens and run.epochs may be given; there are "
+                      "{}. `--set run.steps=null` removes one",
+                      given));
+    }
+    if (count == 0 && config_.for_training)
+      missing("run.steps", "steps: 300 (or tokens: 1e9, or epochs: 2)");
+  }
+
+  void check_nodes() {
+    const Node nodes = values_.get("comm.nodes");
+    if (!nodes.is(Node::Kind::list)) return;
+    const std::string place = values_.place("comm.nodes");
+    std::set<std::int64_t> seen;
+    for (const Node& node : nodes.items) {
+      if (!node.is(Node::Kind::list) || node.items.empty())
+        return wrong(
+            fmt::format("{}: `comm.nodes` is {}; it must be a list of lists of ranks, for "
+                        "example [[0, 1], [2, 3]]",
+                        place, describe(nodes)));
+      for (const Node& rank : node.items) {
+        if (!rank.is(Node::Kind::number) || !rank.whole || rank.integer < 0 ||
+            rank.integer > 1'000'000'000 || !seen.insert(rank.integer).second)
+          return wrong(
+              fmt::format("{}: `comm.nodes` holds {}; ranks are integers from 0, each "
+                          "once",
+                          place, describe(rank)));
+      }
+    }
+  }
+
+  void name_folder() {
+    if (Entry* entry = values_.find("run.folder"); entry->automatic) {
+      const std::string stem = std::filesystem::path(config_.file).stem().string();
+      values_.derive("run.folder", make_text("runs/" + (stem.empty() ? "run" : stem)),
+                     "the run file's name");
+      entry->automatic = false;
+    }
+  }
+
+  void check_engine() {
+    const Node bf16 = values_.get("engine.bf16.enabled");
+    const Node betas = values_.get("engine.optimizer.params.betas");
+    const bool two = betas.items.size() == 2;
+    bool in_range = true;
+    for (const Node& beta : betas.items) in_range &= beta.number >= 0 && beta.number < 1;
+    if (betas.is(Node::Kind::list) && !(two && in_range)) {
+      wrong(
+          fmt::format("{}: `engine.optimizer.params.betas` is {}; it must be two numbers in "
+                      "[0, 1)",
+                      values_.place("engine.optimizer.params.betas"), describe(betas)));
+    }
+    if (values_.text("engine.scheduler.type") == "OneCycle") check_one_cycle();
+    check_sgd();
+  }
+
+  void check_one_cycle() {
+    for (const char* key : {"cycle_min_lr", "cycle_max_lr"}) {
+      const std::string path = fmt::format("engine.scheduler.params.{}", key);
+      if (!values_.number(path)) missing(path, fmt::format("{}: 0.001", key));
+    }
+  }
+
+  void check_sgd() {
+    const std::string prefix = "engine.optimizer.params.";
+    if (!values_.flag(prefix + "nesterov")) return;
+    const bool possible = values_.number(prefix + "momentum").value_or(0) > 0 &&
+                          values_.number(prefix + "dampening").value_or(0) == 0;
+    if (!possible) {
+      wrong(fmt::format("{}: `{}nesterov` needs momentum > 0 and dampening 0",
+                        values_.place(prefix + "nesterov"), prefix));
+    }
+  }
+
+  RunConfig& config_;
+  Values values_;
+  Problems& problems_;
+};
+
+}  // namespace
+
+void check_consistency(RunConfig& config, Problems& problems) {
+  Checker(config, problems).run();
+}
+
+}  // namespace tessera::config

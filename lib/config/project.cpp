@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "config/project.hpp"
+
+#include <fmt/format.h>
+
+#include "tessera/base/error.hpp"
+
+#include "config/values.hpp"
+
+namespace tessera::config {
+namespace {
+
+void project_model(Values& values, const std::vector<Entry>& entries, ModelSource& model) {
+  model.folder = values.text("model");
+  model.json.clear();
+  if (!model.folder.empty()) return;
+  for (const Entry& entry : entries) {
+    if (!entry.path.starts_with("model.")) continue;
+    model.json += fmt::format("{}{}: {}", model.json.empty() ? "{" : ", ",
+                              json_string(entry.path.substr(6)), entry.value);
+  }
+  if (!model.json.empty()) model.json += "}";
+}
+
+void project_data(Values& values, DataConfig& data) {
+  data.train = values.texts("data.train");
+  data.validation_fraction = values.number("data.validation").value_or(0);
+  data.validation_files = values.texts("data.validation");
+  data.tokenizer = values.text("data.tokenizer");
+  data.sequence_length = values.integer("data.sequence_length").value_or(0);
+  data.field = values.text("data.field");
+}
+
+Recompute parse_recompute(const std::string& word) {
+  for (const Recompute one : {Recompute::selective, Recompute::full})
+    if (word == to_string(one)) return one;
+  return Recompute::none;
+}
+
+void project_run(Values& values, RunSection& run) {
+  run.folder = values.text("run.folder");
+  run.steps = values.integer("run.steps");
+  run.tokens = values.integer("run.tokens");
+  run.epochs = values.number("run.epochs");
+  run.minutes = values.number("run.minutes");
+  run.total_steps = values.integer("run.total_steps").value_or(run.steps.value_or(0));
+  run.seed = static_cast<std::uint64_t>(values.integer("run.seed").value_or(0));
+  run.checkpoint.every = values.integer("run.checkpoint.every").value_or(0);
+  run.checkpoint.keep = static_cast<int>(values.integer("run.checkpoint.keep").value_or(1));
+  run.validate.every = values.integer("run.validate.every").value_or(0);
+  run.validate.batches = values.integer("run.validate.batches").value_or(0);
+  run.recompute = parse_recompute(values.text("run.recompute"));
+  run.threads = static_cast<int>(values.integer("run.threads").value_or(0));
+  run.log_every = values.integer("run.log_every").value_or(10);
+}
+
+void project_mesh(Values& values, MeshConfig& mesh) {
+  mesh.data = static_cast<int>(values.integer("mesh.data").value_or(0));
+}
+
+void project_comm(Values& values, CommConfig& comm) {
+  comm.transport = values.text("comm.transport");
+  comm.nodes.reset();
+  if (const Node nodes = values.get("comm.nodes"); nodes.is(Node::Kind::list)) {
+    comm.nodes.emplace();
+    for (const Node& node : nodes.items) {
+      std::vector<int>& ranks = comm.nodes->emplace_back();
+      for (const Node& rank : node.items) ranks.push_back(static_cast<int>(rank.integer));
+    }
+  }
+  comm.checked = values.flag("comm.checked");
+  comm.timeout_seconds = *values.number("comm.timeout_seconds");
+  comm.reduce_every_micro_batch = values.flag("comm.reduce_every_micro_batch");
+}
+
+void project_optimizer(Values& values, OptimizerConfig& optimizer) {
+  const auto number = [&](const char* key, double missing) {
+    return values.number(fmt::format("engine.optimizer.params.{}", key)).value_or(missing);
+  };
+  const auto flag = [&](const char* key) {
+    return values.flag(fmt::format("engine.optimizer.params.{}", key));
+  };
+  optimizer = OptimizerConfig{};
+  optimizer.type = values.text("engine.optimizer.type");
+  optimizer.lr = number("lr", 0);
+  optimizer.weight_decay = number("weight_decay", 0);
+  optimizer.decay_all = flag("decay_all");
+  optimizer.no_decay_patterns = values.texts("engine.optimizer.params.no_decay_patterns");
+  const Node betas = values.get("engine.optimizer.params.betas");
+  const bool adam = betas.items.size() == 2;
+  optimizer.beta1 = adam ? betas.items[0].number : 0;
+  optimizer.beta2 = adam ? betas.items[1].number : 0;
+  optimizer.eps = number("eps", 0);
+  optimizer.decoupled = flag("adam_w_mode");
+  optimizer.bias_correction = flag("bias_correction");
+  optimizer.momentum = number("momentum", 0);
+  optimizer.dampening = number("dampening", 0);
+  optimizer.nesterov = flag("nesterov");
+}
+
+void project_scheduler(Values& values, const std::vector<Entry>& entries,
+                       SchedulerConfig& scheduler) {
+  const std::string prefix = "engine.scheduler.params.";
+  scheduler.type = values.text("engine.scheduler.type");
+  scheduler.params.clear();
+  for (const Entry& entry : entries) {
+    if (!entry.path.starts_with(prefix) || entry.path == prefix + "last_batch_iteration") continue;
+    const Node value = values.get(entry.path);
+    const std::string name = entry.path.substr(prefix.size());
+    if (value.is(Node::Kind::number)) scheduler.params[name] = value.number;
+    if (value.is(Node::Kind::boolean)) scheduler.params[name] = value.boolean;
+    if (value.is(Node::Kind::text) && value.text != "auto") scheduler.params[name] = value.text;
+  }
+}
+
+void project_zero(Values& values, ZeroConfig& zero) {
+  const std::string prefix = "engine.zero_optimization.";
+  zero.stage = static_cast<int>(*values.integer(prefix + "stage"));
+  zero.reduce_bucket_size = *values.integer(prefix + "reduce_bucket_size");
+  zero.allgather_bucket_size = *values.integer(prefix + "allgather_bucket_size");
+  zero.prefetch_bucket_size = *values.integer(prefix + "stage3_prefetch_bucket_size");
+  zero.overlap_comm = values.flag(prefix + "overlap_comm");
+}
+
+void project_engine(Values& values, EngineConfig& engine) {
+  engine.batch.train = values.integer("engine.train_batch_size").value_or(0);
+  engine.batch.micro = values.integer("engine.train_micro_batch_size_per_gpu").value_or(0);
+  engine.batch.accumulation = values.integer("engine.gradient_accumulation_steps").value_or(0);
+  engine.gradient_clipping = *values.number("engine.gradient_clipping");
+  engine.dtype = values.flag("engine.bf16.enabled") ? DType::bf16 : DType::fp32;
+  engine.communication_dtype = engine.dtype;
+  engine.wall_clock_breakdown = values.flag("engine.wall_clock_breakdown");
+  engine.log_level = values.text("engine.log_level");
+  if (engine.log_level == "critical") engine.log_level = "error";
+  project_zero(values, engine.zero);
+}
+
+}  // namespace
+
+void project(RunConfig& config) {
+  Values values(config.entries);
+  project_engine(values, config.engine);
+  project_optimizer(values, config.engine.optimizer);
+  project_scheduler(values, config.entries, config.engine.scheduler);
+  project_mesh(values, config.mesh);
+  if (config.bare_engine) return;
+  project_model(values, config.entries, config.model);
+  project_data(values, config.data);
+  project_run(values, config.run);
+  project_comm(values, config.comm);
+  config.device = values.text("device");
+}
+
+}  // namespace tessera::config

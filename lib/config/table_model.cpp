@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+// Keys of an inline model: those of Hugging Face's config.json for GPT-2.
+#include "config/table.hpp"
+
+namespace tessera::config {
+namespace {
+
+void add_sizes(RowList& rows) {
+  rows.supported("model_type", one_of({"gpt2"}), "null",
+                 "The architecture. Required when the model is inline.");
+  rows.supported("n_layer", integer(1, 1e6), "12", "Blocks.");
+  rows.supported("n_embd", integer(1, 1e9), "768", "Width.");
+  rows.supported("n_head", integer(1, 1e6), "12", "Attention heads; they divide the width.");
+  rows.supported("n_positions", integer(1, 1e9), "1024", "Longest sequence.");
+  rows.supported("n_inner", integer(1, 1e9), "null",
+                 "Inner width of the feed-forward part. null: 4 × n_embd.");
+  rows.supported("vocab_size", integer(1, 2147483647).or_auto(), "\"auto\"",
+                 "Tokens. auto: the tokenizer's.");
+}
+
+void add_behaviour(RowList& rows) {
+  rows.supported(
+      "activation_function",
+      one_of({"gelu_new", "gelu_pytorch_tanh", "gelu_fast", "gelu", "relu", "silu", "swish"}),
+      "\"gelu_new\"", "Activation of the feed-forward part.");
+  const Type probability = number_below(0, 1);
+  rows.supported("embd_pdrop", probability, "0.1", "Dropout of the embedding.");
+  rows.supported("attn_pdrop", probability, "0.1", "Dropout of attention weights.");
+  rows.supported("resid_pdrop", probability, "0.1", "Dropout of each block's two results.");
+  rows.supported("layer_norm_epsilon", number_above(0), "1e-05", "Added to the variance.");
+  rows.supported("initializer_range", number_from(0), "0.02",
+                 "Standard deviation of initial weights.");
+  rows.supported("tie_word_embeddings", flag(), "true", "The head uses the embedding's weights.");
+  rows.supported("scale_attn_weights", flag(), "true", "Divide scores by √(head size).");
+  rows.supported("scale_attn_by_inverse_layer_idx", flag(), "false",
+                 "Divide scores by the layer's number, too.");
+}
+
+}  // namespace
+
+void add_model_rows(RowList& rows) {
+  rows.section("model");
+  add_sizes(rows);
+  add_behaviour(rows);
+  rows.no_effect("reorder_and_upcast_attn", flag(), "false",
+                 "attention always accumulates in fp32");
+  rows.no_effect("use_cache", flag(), "true", "generation always keeps keys and values");
+  for (const char* key : {"bos_token_id", "eos_token_id", "pad_token_id"})
+    rows.no_effect(key, any_integer().or_(any_list()), "null", "the tokenizer says it");
+  rows.no_effect("summary_type", any_text(), "null", "of classification heads");
+  rows.no_effect("summary_use_proj", flag(), "null", "of classification heads");
+  rows.no_effect("summary_activation", any_text(), "null", "of classification heads");
+  rows.no_effect("summary_proj_to_labels", flag(), "null", "of classification heads");
+  rows.no_effect("summary_first_dropout", any_number(), "null", "of classification heads");
+  rows.no_effect("architectures", texts(), "null", "`model_type` says it");
+  rows.no_effect("torch_dtype", any_text(), "null", "engine.bf16 says it");
+  rows.no_effect("dtype", any_text(), "null", "engine.bf16 says it");
+  rows.no_effect("transformers_version", any_text(), "null", "a remark of other software");
+  rows.no_effect("n_ctx", any_integer(), "null", "an old name of n_positions that nothing reads");
+  rows.no_effect("task_specific_params", any_map(), "null", "a remark for other software");
+  rows.no_effect("_name_or_path", any_text(), "null", "a remark of other software");
+  rows.not_yet("add_cross_attention", flag(), "false", "Attend to an encoder.");
+}
+
+}  // namespace tessera::config

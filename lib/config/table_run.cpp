@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+// Keys of a run file outside `engine` and an inline `model`.
+#include "config/table.hpp"
+
+namespace tessera::config {
+namespace {
+
+void add_data(RowList& rows) {
+  rows.section("data");
+  rows.supported("train", texts(), "[]",
+                 "Text files, .jsonl files, prefixes of .bin/.idx pairs, or globs of them (`**` "
+                 "crosses folders). Required for training.");
+  rows.supported("validation", number_below(0, 1).or_(texts()), "0",
+                 "Held back for validation: a fraction (the last sequences), or files.");
+  rows.supported("tokenizer", any_text(), "\"bytes\"",
+                 "`bytes` (256 bytes and end-of-text), or a tokenizer file or folder.");
+  rows.supported("sequence_length", integer(1).or_auto(), "\"auto\"",
+                 "Tokens of a training sequence. auto: the model's longest.");
+  rows.supported("field", any_text(), "\"text\"", "The field of .jsonl lines that holds the text.");
+}
+
+void add_run(RowList& rows) {
+  rows.section("run");
+  rows.supported("folder", any_text().or_auto(), "\"auto\"",
+                 "Where metrics, checkpoints and logs go. auto: `runs/` and the run file's name.");
+  rows.supported("steps", integer(1), "null",
+                 "Length of the run in optimizer steps. Exactly one of steps, tokens and epochs.");
+  rows.supported("tokens", integer(1), "null", "Length of the run in training targets.");
+  rows.supported("epochs", number_above(0), "null",
+                 "Length of the run in visits of every training sequence.");
+  rows.supported("minutes", number_above(0), "null",
+                 "Stop, and save, after this much wall-clock time.");
+  rows.supported("seed", integer(0), "1234", "Of initial weights, data order and dropout.");
+  rows.supported("recompute", one_of({"none", "selective", "full"}), "\"none\"",
+                 "Activations to compute again in backward instead of keeping: full, those of each "
+                 "block.")
+      .with_later({"\"selective\""}, "use none or full");
+  rows.supported("threads", integer(1, 4096).or_auto(), "\"auto\"",
+                 "Threads of a rank. auto: the node's cores, divided among its ranks.");
+  rows.supported("log_every", integer(1).or_auto(), "\"auto\"",
+                 "Steps between progress lines. auto: engine.steps_per_print, else 10.");
+  rows.section("run.checkpoint");
+  rows.supported("every", integer(0), "1000",
+                 "Steps between checkpoints; 0: only at the end, which is always saved.");
+  rows.supported("keep", integer(1, 1e9), "2", "Newest checkpoints that stay.");
+  rows.not_yet("asynchronous", flag(), "false", "Write while training goes on.");
+  rows.not_yet("verify", flag(), "false", "Read each checkpoint back after writing it.");
+  rows.section("run.validate");
+  rows.supported("every", integer(0), "0", "Steps between validations; 0: only at the end.");
+  rows.supported("batches", integer(0), "0",
+                 "Global batches of a validation; 0: all validation data.");
+}
+
+void add_mesh(RowList& rows) {
+  rows.section("mesh");
+  rows.supported("data", integer(1, 1e9).or_auto(), "\"auto\"",
+                 "Ranks over which data and ZeRO are divided. auto: all there are.");
+  const Type size = integer(1, 1e9);
+  rows.not_yet("tensor", size, "1", "Ranks that share each matrix product.", "leave it at 1");
+  rows.not_yet("pipeline", size, "1", "Ranks that hold consecutive layers.", "leave it at 1");
+  rows.not_yet("sequence", size, "1", "Ranks that share each sequence.", "leave it at 1");
+  rows.not_yet("expert", size, "1", "Data ranks that hold different experts.", "leave it at 1");
+}
+
+void add_comm(RowList& rows) {
+  rows.section("comm");
+  rows.supported("transport", one_of({"auto", "self", "shm", "mpi", "hybrid"}), "\"auto\"",
+                 "How ranks exchange data. auto: shared memory in a node, MPI between nodes. "
+                 "Results do not depend on it.");
+  rows.supported("nodes", any_list().or_auto(), "\"auto\"",
+                 "Which ranks count as one node, e.g. [[0, 1], [2, 3]]. Reductions fold inside a "
+                 "node first. auto: as MPI sees the machine.");
+  rows.supported("checked", flag(), "false",
+                 "Compare operation, count and type of every collective over the ranks.");
+  rows.supported("timeout_seconds", number_above(0), "600",
+                 "A rank that comes later than this to a collective is named and the job ends.");
+  rows.supported("reduce_every_micro_batch", flag(), "false",
+                 "Stages 0 and 1 also reduce gradients after every micro-batch, which gives all "
+                 "stages the same bits and costs traffic.");
+}
+
+}  // namespace
+
+void add_run_rows(RowList& rows) {
+  rows.section("");
+  rows.supported("model", any_text().or_(any_map()), "null",
+                 "A folder with config.json (and weights, if they are there), or a section with "
+                 "the keys of Hugging Face's config.json. Required for training.");
+  rows.supported("engine", any_text().or_(any_map()), "null",
+                 "A DeepSpeed configuration, inline or the path of a file (relative to the run "
+                 "file).");
+  rows.supported("device", one_of({"auto", "cpu", "cuda"}), "\"auto\"", "Where to compute.")
+      .with_later({"\"cuda\""}, "use auto or cpu");
+  add_data(rows);
+  add_run(rows);
+  add_mesh(rows);
+  add_comm(rows);
+}
+
+}  // namespace tessera::config

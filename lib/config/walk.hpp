@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+// Compares a parsed file with the table of keys.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "config/problems.hpp"
+#include "config/table.hpp"
+
+namespace tessera::config {
+
+/// A key that the file gives, of the right type.
+struct Given {
+  std::string path;  ///< with the names that stand for `*`
+  const Row* row;
+  Node value;
+};
+
+/// All keys below `root`, which must have no aliases left (overrides.hpp). Nulls count as not
+/// given. What is unknown, of a wrong type or not available goes to `problems`.
+std::vector<Given> walk(const Node& root, Problems& problems);
+
+/// Checks one value; false if it was refused.
+bool check_value(const std::string& path, const Row& row, const Node& value, Problems& problems);
+
+/// What to say after an unknown key: the nearest known one here, where else the key is known, or
+/// the keys that are known here.
+std::string advice(const std::string& key, const std::vector<std::string>& known);
+
+}  // namespace tessera::config
