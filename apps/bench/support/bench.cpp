@@ -40,15 +40,20 @@ Jiffies read_jiffies() {
 
 void summarize(CaseResult& result, const Case& work) {
   const std::string& baseline = work.baseline.empty() ? work.variants[0].name : work.baseline;
-  const std::vector<double> reference = result[baseline].seconds;
+  const auto amount_of = [&](std::size_t i) {
+    return work.variants[i].work > 0 ? work.variants[i].work : work.work;
+  };
+  std::size_t base = 0;
+  while (result.variants[base].name != baseline) ++base;
   for (std::size_t i = 0; i < result.variants.size(); ++i) {
     VariantResult& variant = result.variants[i];
     variant.median = median(variant.seconds);
     variant.min = *std::min_element(variant.seconds.begin(), variant.seconds.end());
-    const double amount = work.variants[i].work > 0 ? work.variants[i].work : work.work;
-    variant.rate = amount / variant.median;
-    std::vector<double> ratios(reference.size());
-    for (std::size_t r = 0; r < ratios.size(); ++r) ratios[r] = reference[r] / variant.seconds[r];
+    variant.rate = amount_of(i) / variant.median;
+    const double size = amount_of(i) > 0 ? amount_of(i) / amount_of(base) : 1;
+    std::vector<double> ratios(variant.seconds.size());
+    for (std::size_t r = 0; r < ratios.size(); ++r)
+      ratios[r] = size * result.variants[base].seconds[r] / variant.seconds[r];
     variant.speed_ratio = median(ratios);
   }
 }
@@ -133,13 +138,16 @@ bool Program::wants(const std::string& case_name) const {
 CaseResult Program::measure(const Case& work, double share) {
   CaseResult result{work.name, {}};
   if (!wants(work.name)) return result;
+  const auto is_baseline = [&](const Variant& v) { return v.name == work.baseline; };
+  TESSERA_CHECK(work.baseline.empty() || std::ranges::any_of(work.variants, is_baseline),
+                Code::invalid_argument, "case " + work.name + " lacks its baseline");
   for (const Variant& variant : work.variants) {
     state_->time(variant);
     result.variants.push_back({variant.name, {}});
   }
   const Timer timer;
   const double limit = share * state_->seconds;
-  for (int round = 0; round < 3 || state_->ranks.max(timer.seconds()) < limit; ++round)
+  for (int round = 0; round < 1 || state_->ranks.max(timer.seconds()) < limit; ++round)
     for (std::size_t i = 0; i < work.variants.size(); ++i)
       result.variants[i].seconds.push_back(state_->time(work.variants[i]));
   summarize(result, work);

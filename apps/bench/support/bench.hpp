@@ -31,7 +31,8 @@ struct VariantResult {
   std::vector<double> seconds;  ///< of each round
   double median = 0, min = 0;   ///< seconds
   double rate = 0;              ///< work / median
-  /// Median over the rounds of (baseline's seconds / this variant's seconds in that round).
+  /// Median over the rounds of (this variant's rate / the baseline's rate in that round): above 1
+  /// is faster than the baseline.
   double speed_ratio = 1;
 };
 
@@ -62,7 +63,7 @@ class Program {
   /// False if --only excludes the case; ask before allocating its buffers.
   bool wants(const std::string& case_name) const;
   /// Runs every variant once as warm-up and then in turns for `share` of the program's seconds, at
-  /// least three rounds. A case that --only excludes is skipped and gives an empty result.
+  /// least one round. A case that --only excludes is skipped and gives an empty result.
   CaseResult measure(const Case& work, double share);
   /// Adds a number to the document's "values".
   void value(const std::string& name, double number);
