@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "tessera/base/shape.hpp"
@@ -91,6 +92,7 @@ class FlatLayout {
   int ranks_;
   std::vector<FlatUnit> units_;
   std::vector<FlatParameter> parameters_;
+  std::unordered_map<std::string, int> indices_;
   std::int64_t elements_ = 0;
   std::int64_t padded_ = 0;
 };

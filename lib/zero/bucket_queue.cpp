@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+// Order of starting and finishing buckets.
+#include "zero/bucket_queue.hpp"
+
+#include <algorithm>
+#include <utility>
+
+namespace tessera::zero {
+
+BucketQueue::BucketQueue(std::vector<Bucket> plan, bool overlap, int slots, Start start,
+                         Complete complete)
+    : plan_(std::move(plan)),
+      overlap_(overlap),
+      slots_(slots),
+      start_(std::move(start)),
+      complete_(std::move(complete)) {
+  int last = -1;
+  for (const Bucket& bucket : plan_)
+    for (const BucketPart& part : bucket.parts) last = std::max(last, part.unit);
+  ready_.assign(static_cast<std::size_t>(last + 1), false);
+}
+
+void BucketQueue::ready(int unit) {
+  // Units without elements are in no bucket.
+  if (static_cast<std::size_t>(unit) < ready_.size()) ready_[static_cast<std::size_t>(unit)] = true;
+  while (next_ < plan_.size() && next_is_ready()) launch_next();
+}
+
+bool BucketQueue::next_is_ready() const {
+  return std::ranges::all_of(plan_[next_].parts, [this](const BucketPart& part) {
+    return ready_[static_cast<std::size_t>(part.unit)];
+  });
+}
+
+void BucketQueue::launch_next() {
+  if (slots_ > 0 && in_flight_.size() == static_cast<std::size_t>(slots_)) complete_oldest();
+  const int slot = slots_ > 0 ? static_cast<int>(next_ % static_cast<std::size_t>(slots_)) : 0;
+  in_flight_.push_back({next_, slot, start_(plan_[next_], slot)});
+  ++next_;
+  if (!overlap_) complete_oldest();
+}
+
+void BucketQueue::complete_oldest() {
+  Flight flight = std::move(in_flight_.front());
+  in_flight_.pop_front();
+  flight.work.wait();
+  complete_(plan_[flight.bucket], flight.slot);
+}
+
+void BucketQueue::finish() {
+  while (next_ < plan_.size()) launch_next();
+  while (!in_flight_.empty()) complete_oldest();
+  begin_anew();
+}
+
+void BucketQueue::abandon() {
+  while (!in_flight_.empty()) complete_oldest();
+  begin_anew();
+}
+
+void BucketQueue::begin_anew() {
+  next_ = 0;
+  std::fill(ready_.begin(), ready_.end(), false);
+}
+
+}  // namespace tessera::zero

@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: Apache-2.0
+// From the construction of an optimizer to its storage.
+#include <cmath>
+
+#include <fmt/format.h>
+
+#include "tessera/base/error.hpp"
+#include "tessera/comm/runtime.hpp"
+#include "tessera/optim/parameter_groups.hpp"
+
+#include "zero/agreement.hpp"
+#include "zero/optimizer_parts.hpp"
+
+namespace tessera::zero {
+namespace {
+
+const Options& checked(const Options& options) {
+  const auto require = [](bool good, const char* name, auto value, const char* range) {
+    TESSERA_CHECK(good, Code::invalid_config, fmt::format("{} is {}: {}", name, value, range));
+  };
+  require(options.stage >= 0 && options.stage <= 3, "stage", options.stage, "0, 1, 2 or 3");
+  require(options.accumulation_steps >= 1, "accumulation_steps", options.accumulation_steps,
+          "at least 1");
+  require(std::isfinite(options.gradient_clipping) && options.gradient_clipping >= 0,
+          "gradient_clipping", options.gradient_clipping, "a norm, or 0 for no clipping");
+  require(options.reduce_bucket_size >= 1, "reduce_bucket_size", options.reduce_bucket_size,
+          "elements, at least 1");
+  require(options.gather_bucket_size >= 1, "gather_bucket_size", options.gather_bucket_size,
+          "elements, at least 1");
+  require(options.prefetch_elements >= 0, "prefetch_elements", options.prefetch_elements,
+          "elements, at least 0");
+  require(options.reduction == Reduction::sum || options.reduction == Reduction::mean, "reduction",
+          to_string(options.reduction), "sum or mean");
+  TESSERA_CHECK(options.dtype == DType::fp32 || options.dtype == DType::bf16, Code::not_supported,
+                fmt::format("the partitioned optimizer cannot train in {} yet: fp32 or bf16",
+                            to_string(options.dtype)));
+  return options;
+}
+
+}  // namespace
+
+PartitionedOptimizer::Impl::Impl(Communicator& communicator, const Options& given)
+    : group(communicator),
+      options(checked(given)),
+      layout(communicator.size()),
+      context{layout, group, options},
+      rule(optim::make_update_rule(given.rule)) {}
+
+void PartitionedOptimizer::Impl::check_view(const ParamView& view) const {
+  const auto refuse = [&](Code code, const std::string& why) {
+    fail(code, fmt::format("parameter \"{}\" {}", view.name, why));
+  };
+  if (view.dtype != options.dtype)
+    refuse(Code::invalid_argument,
+           fmt::format("is {}, but the optimizer was made for {}", tessera::to_string(view.dtype),
+                       tessera::to_string(options.dtype)));
+  if (!view.device.is_cpu())
+    refuse(Code::not_supported,
+           fmt::format("lies on {}; this build updates host arrays only", view.device.to_string()));
+  if (view.shape.numel() == 0) return;
+  if (view.data == nullptr) refuse(Code::invalid_argument, "has a null data pointer");
+  if (view.gradient == nullptr && view.options.trainable)
+    refuse(Code::invalid_argument,
+           "is trainable and has a null gradient pointer: lend one, or set trainable to false");
+}
+
+int PartitionedOptimizer::Impl::add(const ParamView& view, Kind wanted) {
+  TESSERA_CHECK(!parameters, Code::invalid_argument,
+                fmt::format("parameter \"{}\" comes after commit(): add all before", view.name));
+  TESSERA_CHECK(kind == Kind::undecided || kind == wanted, Code::invalid_argument,
+                fmt::format("parameter \"{}\" would mix lent arrays with the optimizer's own "
+                            "storage: use an optimizer for each",
+                            view.name));
+  TESSERA_CHECK(
+      wanted == Kind::own || options.accumulation_steps == 1, Code::invalid_config,
+      fmt::format("accumulation_steps is {} and parameter \"{}\" is lent: add micro-batches "
+                  "into its gradient array yourself and leave it at 1",
+                  options.accumulation_steps, view.name));
+  if (wanted == Kind::lent) check_view(view);
+  if (layout.units().empty()) layout.begin_unit("parameters");
+  const int index = layout.add(view.name, view.shape);
+  kind = wanted;
+  const double usual = optim::weight_decay_of({.weight_decay = options.rule.weight_decay},
+                                              view.name, view.shape.rank());
+  rules.push_back({view.options.trainable, view.options.weight_decay.value_or(usual)});
+  views.push_back(view);
+  return index;
+}
+
+void PartitionedOptimizer::Impl::check_declaration() const {
+  std::string description =
+      fmt::format("{} {} {} {} {} {} {} {} {} {} {}\n", options.stage, rule->name(),
+                  tessera::to_string(options.dtype), options.gradient_clipping,
+                  tessera::to_string(options.reduction), options.accumulation_steps,
+                  options.reduce_every_micro_batch, options.reduce_bucket_size,
+                  options.gather_bucket_size, options.prefetch_elements, kind == Kind::lent);
+  for (const FlatUnit& unit : layout.units())
+    description += fmt::format("unit {} {}\n", unit.name, unit.parameters);
+  for (std::size_t i = 0; i < views.size(); ++i)
+    description += fmt::format("{} {} {} {}\n", views[i].name, views[i].shape.to_string(),
+                               rules[i].trainable, rules[i].weight_decay);
+  agree_on_declaration(
+      group, description,
+      fmt::format("{} parameters with {} elements in {} units (stage {})", views.size(),
+                  layout.elements(), layout.units().size(), options.stage));
+}
+
+void PartitionedOptimizer::Impl::make_storage() {
+  std::unique_ptr<HeldStates> new_states;
+  agreeing(group, [&] { new_states = std::make_unique<HeldStates>(context, *rule); });
+  norm = std::make_unique<SliceNorm>(context);
+  unit_readiness.assign(layout.units().size(), Readiness::untouched);
+  if (kind == Kind::lent) {
+    gradients = make_lent_gradients(context, *norm, views);
+    parameters = make_lent_parameters(context, views);
+  } else {
+    const bool sharded = options.stage >= 2 || (options.stage == 1 && reduces_early());
+    agreeing(group, [&] {
+      gradients =
+          sharded ? make_sharded_gradients(context, *norm) : make_whole_gradients(context, *norm);
+    });
+    parameters =
+        options.stage == 3 ? make_sliced_parameters(context) : make_whole_parameters(context);
+  }
+  states = std::move(new_states);
+}
+
+void PartitionedOptimizer::Impl::take_values_of_rank_0() {
+  const Traffic::Pause pause(group.traffic());
+  for (const ParamView& view : views)
+    if (view.shape.numel() > 0)
+      group.broadcast(view.data, view.shape.numel(), view.dtype, 0, context.stream).wait();
+}
+
+PartitionedOptimizer::PartitionedOptimizer(Communicator& group, const Options& options)
+    : impl_(std::make_unique<Impl>(group, options)) {}
+
+PartitionedOptimizer::PartitionedOptimizer(Runtime& runtime, const Options& options)
+    : PartitionedOptimizer(runtime.world(), options) {}
+
+PartitionedOptimizer::~PartitionedOptimizer() = default;
+
+int PartitionedOptimizer::begin_unit(const std::string& name) {
+  TESSERA_CHECK(!impl_->parameters, Code::invalid_argument,
+                fmt::format("unit \"{}\" comes after commit(): begin all before", name));
+  return impl_->layout.begin_unit(name);
+}
+
+int PartitionedOptimizer::add(const ParamView& view) {
+  return impl_->add(view, Impl::Kind::lent);
+}
+
+int PartitionedOptimizer::add(const std::string& name, const Shape& shape, float* data,
+                              float* gradient, const ParameterOptions& options) {
+  return add(ParamView{name, shape, data, gradient, DType::fp32, Device{}, options});
+}
+
+int PartitionedOptimizer::add(const std::string& name, const Shape& shape, bf16* data,
+                              bf16* gradient, const ParameterOptions& options) {
+  return add(ParamView{name, shape, data, gradient, DType::bf16, Device{}, options});
+}
+
+int PartitionedOptimizer::add(const std::string& name, const Shape& shape,
+                              const ParameterOptions& options) {
+  return impl_->add(
+      ParamView{name, shape, nullptr, nullptr, impl_->options.dtype, Device{}, options},
+      Impl::Kind::own);
+}
+
+void PartitionedOptimizer::commit() {
+  TESSERA_CHECK(!impl_->parameters, Code::invalid_argument, "commit() was called before");
+  impl_->check_declaration();
+  impl_->make_storage();
+  if (impl_->kind == Impl::Kind::lent) impl_->take_values_of_rank_0();
+}
+
+}  // namespace tessera::zero

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+// The parts of a PartitionedOptimizer and the state of a step.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "tessera/optim/update_rule.hpp"
+#include "tessera/zero/partitioned_optimizer.hpp"
+
+#include "zero/context.hpp"
+#include "zero/gradient_store.hpp"
+#include "zero/held_states.hpp"
+#include "zero/parameter_store.hpp"
+#include "zero/slice_norm.hpp"
+#include "zero/slice_update.hpp"
+
+namespace tessera::zero {
+
+struct PartitionedOptimizer::Impl {
+  Impl(Communicator& communicator, const Options& given);
+
+  enum class Kind { undecided, lent, own };
+  /// Where a unit's gradient stands in the micro-batch.
+  enum class Readiness : std::uint8_t { untouched, attached, ready };
+
+  // Declaration
+  int add(const ParamView& view, Kind kind);
+  void check_view(const ParamView& view) const;
+  void check_declaration() const;
+  void make_storage();
+  void take_values_of_rank_0();
+  bool reduces_early() const {
+    return options.accumulation_steps > 1 && options.reduce_every_micro_batch;
+  }
+
+  // Phases
+  void require_committed(const char* what) const;
+  void require_own(const char* what) const;
+  void require_unit(int unit) const;
+  void require_parameter(int parameter) const;
+  MicroBatch now() const;
+  Readiness& readiness(int unit) { return unit_readiness[static_cast<std::size_t>(unit)]; }
+  void zero_unwritten(int unit, const std::vector<bool>& written);
+  void begin_micro_batch();
+
+  // Step
+  StepResult skipped(double norm);
+  double clip_coefficient(double norm) const;
+  void update(const UpdateValues& values);
+
+  // Values
+  FlatPiece held_piece(int parameter, Range range) const;
+
+  Communicator& group;
+  Options options;
+  FlatLayout layout;
+  Context context;
+  std::unique_ptr<optim::UpdateRule> rule;
+  Kind kind = Kind::undecided;
+  std::vector<ParamView> views;  // of own parameters: without pointers
+  std::vector<ParameterRule> rules;
+
+  std::unique_ptr<SliceNorm> norm;
+  std::unique_ptr<ParameterStore> parameters;
+  std::unique_ptr<GradientStore> gradients;
+  std::unique_ptr<HeldStates> states;
+
+  std::vector<Readiness> unit_readiness;
+  int micro_batches = 0;  // finished since the last step
+  std::int64_t steps = 0;
+};
+
+}  // namespace tessera::zero

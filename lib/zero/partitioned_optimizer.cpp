@@ -1,0 +1,294 @@
+// SPDX-License-Identifier: Apache-2.0
+// Micro-batches and steps.
+#include "tessera/zero/partitioned_optimizer.hpp"
+
+#include <cmath>
+
+#include <fmt/format.h>
+
+#include "tessera/base/error.hpp"
+#include "tessera/base/log.hpp"
+
+#include "zero/agreement.hpp"
+#include "zero/optimizer_parts.hpp"
+
+namespace tessera::zero {
+
+void PartitionedOptimizer::Impl::require_committed(const char* what) const {
+  TESSERA_CHECK(parameters != nullptr, Code::invalid_argument,
+                fmt::format("{} needs commit() first", what));
+}
+
+void PartitionedOptimizer::Impl::require_own(const char* what) const {
+  require_committed(what);
+  TESSERA_CHECK(
+      kind != Kind::lent, Code::invalid_argument,
+      fmt::format("{} is for the optimizer's own storage; lent arrays need only step()", what));
+}
+
+void PartitionedOptimizer::Impl::require_unit(int unit) const {
+  TESSERA_CHECK(unit >= 0 && unit < context.units(), Code::invalid_argument,
+                fmt::format("there is no unit {}: there are {}", unit, context.units()));
+}
+
+void PartitionedOptimizer::Impl::require_parameter(int parameter) const {
+  TESSERA_CHECK(parameter >= 0 && static_cast<std::size_t>(parameter) < views.size(),
+                Code::invalid_argument,
+                fmt::format("there is no parameter {}: there are {}", parameter, views.size()));
+}
+
+MicroBatch PartitionedOptimizer::Impl::now() const {
+  TESSERA_CHECK(micro_batches < options.accumulation_steps, Code::invalid_argument,
+                fmt::format("a step has {} micro-batches and all are done: call step() or "
+                            "discard_gradients()",
+                            options.accumulation_steps));
+  return {micro_batches, options.accumulation_steps};
+}
+
+/// What nobody wrote counts as zero, and so does the gradient of a frozen parameter.
+void PartitionedOptimizer::Impl::zero_unwritten(int unit, const std::vector<bool>& written) {
+  const FlatUnit& flat = layout.unit(unit);
+  const bool holds_sums = gradients->accumulates_locally() && micro_batches > 0;
+  for (int j = 0; j < flat.parameters; ++j) {
+    const auto index = static_cast<std::size_t>(flat.first_parameter + j);
+    const bool trainable = rules[index].trainable;
+    if (trainable && (written.empty() || written[static_cast<std::size_t>(j)])) continue;
+    if (trainable && group.rank() == 0)
+      log_warning_once(fmt::format(
+          "parameter \"{}\" got no gradient in backward: it counts as zero", views[index].name));
+    if (trainable && holds_sums) continue;
+    const FlatParameter& parameter = layout.parameter(static_cast<int>(index));
+    const DType type = gradients->written_type();
+    context.stream.fill_zero(element(gradients->written(unit), parameter.offset, type),
+                             bytes_of(parameter.numel(), type));
+  }
+}
+
+void PartitionedOptimizer::Impl::begin_micro_batch() {
+  std::fill(unit_readiness.begin(), unit_readiness.end(), Readiness::untouched);
+}
+
+double PartitionedOptimizer::Impl::clip_coefficient(double norm_value) const {
+  if (options.gradient_clipping == 0) return 1;
+  return std::min(1.0, options.gradient_clipping / (norm_value + 1e-6));
+}
+
+StepResult PartitionedOptimizer::Impl::skipped(double norm_value) {
+  StepResult result;
+  result.grad_norm = norm_value;
+  result.applied = false;
+  result.clip_coefficient = 0;
+  const NonFinite found = find_non_finite(context, *gradients);
+  if (found.parameter < 0) {
+    result.skipped_reason = "the gradient norm is not finite";
+    return result;
+  }
+  result.non_finite_parameter = views[static_cast<std::size_t>(found.parameter)].name;
+  result.non_finite_owner = found.owner;
+  result.skipped_reason =
+      fmt::format("the gradient of \"{}\" is not finite (in the part of rank {})",
+                  result.non_finite_parameter, result.non_finite_owner);
+  return result;
+}
+
+void PartitionedOptimizer::Impl::update(const UpdateValues& values) {
+  const SliceUpdate slices{context,           *rule, rules, *parameters, *gradients, *states,
+                           kind != Kind::lent};
+  if (context.holds_whole_states()) {
+    for (int u = 0; u < context.units(); ++u) slices.apply(u, context.held(u), values);
+    return;
+  }
+  for (const Bucket& bucket : parameters->update_plan()) {
+    for (const BucketPart& part : bucket.parts) {
+      const Range own = context.held(part.unit);
+      slices.apply(part.unit, {own.begin + part.begin, part.count}, values);
+    }
+    parameters->publish_next();
+    group.progress();
+  }
+  parameters->finish_publishing();
+}
+
+const FlatLayout& PartitionedOptimizer::layout() const {
+  return impl_->layout;
+}
+const Options& PartitionedOptimizer::options() const {
+  return impl_->options;
+}
+Communicator& PartitionedOptimizer::group() const {
+  return impl_->group;
+}
+bool PartitionedOptimizer::committed() const {
+  return impl_->parameters != nullptr;
+}
+bool PartitionedOptimizer::lent() const {
+  return impl_->kind == Impl::Kind::lent;
+}
+const ParameterOptions& PartitionedOptimizer::parameter_options(int parameter) const {
+  impl_->require_parameter(parameter);
+  return impl_->views[static_cast<std::size_t>(parameter)].options;
+}
+
+DType PartitionedOptimizer::gradient_dtype() const {
+  impl_->require_committed("gradient_dtype");
+  return impl_->gradients->written_type();
+}
+
+void* PartitionedOptimizer::parameter_data(int parameter) const {
+  impl_->require_own("parameter_data");
+  impl_->require_parameter(parameter);
+  const FlatParameter& flat = impl_->layout.parameter(parameter);
+  if (flat.numel() == 0) return nullptr;
+  void* unit = impl_->parameters->resident(flat.unit);
+  TESSERA_CHECK(unit != nullptr, Code::invalid_argument,
+                fmt::format("parameter \"{}\" is not resident: gather unit \"{}\" first", flat.name,
+                            impl_->layout.unit(flat.unit).name));
+  return element(unit, flat.offset, dtype());
+}
+
+bool PartitionedOptimizer::resident(int unit) const {
+  impl_->require_own("resident");
+  impl_->require_unit(unit);
+  return impl_->layout.unit(unit).padded == 0 || impl_->parameters->resident(unit) != nullptr;
+}
+
+void PartitionedOptimizer::gather(int unit) {
+  impl_->require_own("gather");
+  impl_->require_unit(unit);
+  impl_->parameters->gather(unit);
+}
+
+bool PartitionedOptimizer::prefetch(int unit) {
+  impl_->require_own("prefetch");
+  impl_->require_unit(unit);
+  return impl_->parameters->prefetch(unit);
+}
+
+void PartitionedOptimizer::prefetch_after(int unit, Direction direction) {
+  impl_->require_own("prefetch_after");
+  impl_->require_unit(unit);
+  const int way = direction == Direction::forward ? 1 : -1;
+  for (int u = unit + way; u >= 0 && u < impl_->context.units(); u += way) {
+    if (resident(u) || impl_->parameters->under_way(u)) continue;
+    if (!impl_->parameters->prefetch(u)) return;
+  }
+}
+
+void PartitionedOptimizer::release(int unit) {
+  impl_->require_own("release");
+  impl_->require_unit(unit);
+  impl_->parameters->release(unit);
+}
+
+void PartitionedOptimizer::attach_gradients(int unit) {
+  impl_->require_own("attach_gradients");
+  impl_->require_unit(unit);
+  static_cast<void>(impl_->now());
+  TESSERA_CHECK(impl_->readiness(unit) != Impl::Readiness::ready, Code::invalid_argument,
+                fmt::format("the gradients of unit \"{}\" were ready already in this micro-batch",
+                            impl_->layout.unit(unit).name));
+  if (impl_->readiness(unit) == Impl::Readiness::attached) return;
+  impl_->gradients->attach(unit);
+  impl_->readiness(unit) = Impl::Readiness::attached;
+}
+
+void* PartitionedOptimizer::gradient_data(int parameter) const {
+  impl_->require_own("gradient_data");
+  impl_->require_parameter(parameter);
+  const FlatParameter& flat = impl_->layout.parameter(parameter);
+  TESSERA_CHECK(impl_->readiness(flat.unit) == Impl::Readiness::attached, Code::invalid_argument,
+                fmt::format("the gradient of \"{}\" is not attached", flat.name));
+  if (flat.numel() == 0) return nullptr;
+  return element(impl_->gradients->written(flat.unit), flat.offset,
+                 impl_->gradients->written_type());
+}
+
+bool PartitionedOptimizer::gradients_accumulate() const {
+  impl_->require_own("gradients_accumulate");
+  return impl_->gradients->accumulates_locally() && impl_->micro_batches > 0;
+}
+
+void PartitionedOptimizer::gradients_ready(int unit, const std::vector<bool>& written) {
+  impl_->require_own("gradients_ready");
+  impl_->require_unit(unit);
+  const FlatUnit& flat = impl_->layout.unit(unit);
+  TESSERA_CHECK(written.size() == static_cast<std::size_t>(flat.parameters), Code::invalid_argument,
+                fmt::format("gradients_ready of unit \"{}\" got {} flags for {} parameters",
+                            flat.name, written.size(), flat.parameters));
+  TESSERA_CHECK(impl_->readiness(unit) == Impl::Readiness::attached, Code::invalid_argument,
+                fmt::format("the gradients of unit \"{}\" are not attached", flat.name));
+  impl_->zero_unwritten(unit, written);
+  impl_->readiness(unit) = Impl::Readiness::ready;
+  impl_->gradients->ready(unit, impl_->now());
+  impl_->group.progress();
+}
+
+void PartitionedOptimizer::gradients_ready(int unit) {
+  impl_->require_own("gradients_ready");
+  impl_->require_unit(unit);
+  const int parameters = impl_->layout.unit(unit).parameters;
+  gradients_ready(unit, std::vector<bool>(static_cast<std::size_t>(parameters), true));
+}
+
+void PartitionedOptimizer::progress() {
+  impl_->group.progress();
+}
+
+void PartitionedOptimizer::end_micro_batch() {
+  impl_->require_own("end_micro_batch");
+  const MicroBatch micro_batch = impl_->now();
+  for (int u = impl_->context.units() - 1; u >= 0; --u) {
+    if (impl_->readiness(u) == Impl::Readiness::ready) continue;
+    attach_gradients(u);
+    const int parameters = impl_->layout.unit(u).parameters;
+    gradients_ready(u, std::vector<bool>(static_cast<std::size_t>(parameters), false));
+  }
+  impl_->gradients->finish(micro_batch);
+  impl_->begin_micro_batch();
+  ++impl_->micro_batches;
+}
+
+void PartitionedOptimizer::discard_gradients() {
+  impl_->require_own("discard_gradients");
+  impl_->gradients->abandon();
+  impl_->begin_micro_batch();
+  impl_->micro_batches = 0;
+}
+
+StepResult PartitionedOptimizer::step(const StepInput& input) {
+  impl_->require_committed("step");
+  TESSERA_CHECK(std::isfinite(input.loss_scale) && input.loss_scale > 0, Code::invalid_argument,
+                fmt::format("loss_scale is {}: a positive number", input.loss_scale));
+  if (lent()) {
+    impl_->gradients->finish({0, 1});
+  } else {
+    TESSERA_CHECK(impl_->micro_batches == impl_->options.accumulation_steps, Code::invalid_argument,
+                  fmt::format("step() after {} of {} micro-batches", impl_->micro_batches,
+                              impl_->options.accumulation_steps));
+    impl_->parameters->release_all();
+    impl_->micro_batches = 0;
+  }
+  const double norm =
+      std::sqrt(sum_in_rank_order(impl_->group, impl_->norm->sum())) / input.loss_scale;
+  if (!std::isfinite(norm)) return impl_->skipped(norm);
+  StepResult result;
+  result.grad_norm = norm;
+  result.clip_coefficient = impl_->clip_coefficient(norm);
+  ++impl_->steps;
+  impl_->update({.lr = input.lr.value_or(impl_->options.rule.lr),
+                 .momentum = input.momentum,
+                 .gradient_scale = static_cast<float>(result.clip_coefficient / input.loss_scale),
+                 .step = impl_->steps});
+  return result;
+}
+
+std::int64_t PartitionedOptimizer::steps() const {
+  return impl_->steps;
+}
+
+void PartitionedOptimizer::set_steps(std::int64_t steps) {
+  TESSERA_CHECK(steps >= 0, Code::invalid_argument, fmt::format("{} steps are too few", steps));
+  impl_->steps = steps;
+}
+
+}  // namespace tessera::zero
