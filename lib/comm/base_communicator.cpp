@@ -23,6 +23,14 @@ std::int64_t width_of(DType dtype) {
   return static_cast<std::int64_t>(size_of(dtype));
 }
 
+/// Length of all slices of an all-reduce but the last ones. Slices begin at multiples of 16
+/// elements (a cache line of fp32) where there are enough.
+std::int64_t slice_length(std::int64_t count, int ranks) {
+  constexpr std::int64_t kAlignment = 16;
+  const std::int64_t each = ceil_divide(count, ranks);
+  return count >= kAlignment * ranks ? round_up(each, kAlignment) : each;
+}
+
 void check_count(const char* operation, std::int64_t count) {
   TESSERA_CHECK(count >= 0, Code::invalid_argument,
                 fmt::format("{} of {} elements: counts are not negative", operation, count));
@@ -79,11 +87,7 @@ std::int64_t Pieces::longest() const {
 }
 
 Pieces slices_of(std::int64_t count, int ranks) {
-  // Slices begin at multiples of 16 elements (a cache line of fp32) where there are enough.
-  constexpr std::int64_t kAlignment = 16;
-  const std::int64_t each = count >= kAlignment * ranks
-                                ? round_up(ceil_divide(count, ranks), kAlignment)
-                                : ceil_divide(count, ranks);
+  const std::int64_t each = slice_length(count, ranks);
   Pieces pieces;
   for (int q = 0; q <= ranks; ++q) pieces.bounds.push_back(std::min(count, q * each));
   return pieces;
@@ -169,10 +173,11 @@ Work BaseCommunicator::finish(const Signature& signature, Started operation) {
   return queue_->start(std::move(operation));
 }
 
-void BaseCommunicator::count_all_reduce(const char* operation, const Pieces& slices,
+void BaseCommunicator::count_all_reduce(const char* operation, std::int64_t count,
                                         std::int64_t width) {
-  const std::int64_t own = slices.length(rank());
-  const std::int64_t elements = slices.total(size()) - own + (size() - 1) * own;
+  const std::int64_t each = slice_length(count, size());
+  const std::int64_t own = std::clamp<std::int64_t>(count - rank() * each, 0, each);
+  const std::int64_t elements = count - own + (size() - 1) * own;
   traffic_.add(operation, elements * width, 2 * (size() - 1));
 }
 
@@ -181,7 +186,7 @@ Work BaseCommunicator::all_reduce(void* data, std::int64_t count, DType dtype, R
   const Signature signature{"all_reduce", count, dtype, static_cast<int>(reduction)};
   begin(signature, stream);
   if (size() == 1 || count == 0) return {};
-  count_all_reduce("all_reduce", slices_of(count, size()), width_of(dtype));
+  count_all_reduce("all_reduce", count, width_of(dtype));
   return finish(signature, start_all_reduce(bytes_of(data), count, dtype, reduction));
 }
 
@@ -190,7 +195,7 @@ void BaseCommunicator::all_reduce_scalars_raw(void* values, std::int64_t count, 
   const Signature signature{"all_reduce_scalars", count, dtype, static_cast<int>(reduction)};
   begin(signature, Stream());
   if (size() == 1 || count == 0) return;
-  count_all_reduce("scalars", slices_of(count, size()), width_of(dtype));
+  count_all_reduce("scalars", count, width_of(dtype));
   finish(signature, start_all_reduce(bytes_of(values), count, dtype, reduction)).wait();
 }
 
@@ -312,8 +317,9 @@ Work BaseCommunicator::receive(void* data, std::int64_t count, DType dtype, int 
 }
 
 void BaseCommunicator::barrier() {
-  begin({"barrier"});
-  if (size() > 1) run_barrier();
+  const Signature signature{"barrier"};
+  begin(signature);
+  if (size() > 1) finish(signature, start_barrier()).wait();
 }
 
 std::vector<std::string> BaseCommunicator::all_gather_text(const std::string& text) {

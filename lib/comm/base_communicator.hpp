@@ -99,7 +99,10 @@ class BaseCommunicator : public Communicator {
   virtual Started start_broadcast(std::byte* data, std::int64_t bytes, int root) = 0;
   virtual Started start_all_to_all(const std::byte* send, Pieces send_bytes, std::byte* receive,
                                    Pieces receive_bytes) = 0;
-  virtual void run_barrier() { group_->barrier(); }
+  virtual Started start_barrier() {
+    group_->barrier();
+    return nullptr;
+  }
   virtual Buffer allocate_memory(std::size_t bytes, Purpose purpose);
   /// Frees the transport's own resources; pending work is done. Collective.
   virtual void close_transport() {}
@@ -115,7 +118,7 @@ class BaseCommunicator : public Communicator {
   void begin(const Signature& signature);
   void begin(const Signature& signature, const Stream& stream);
   void compare_over_ranks(const Signature& signature);
-  void count_all_reduce(const char* name, const Pieces& slices, std::int64_t width);
+  void count_all_reduce(const char* name, std::int64_t count, std::int64_t width);
   Work finish(const Signature& signature, Started operation);
   Work run_reduce_scatter(std::vector<Part> parts, const Signature& signature);
   Work run_all_gather(std::vector<Part> parts, const Signature& signature);

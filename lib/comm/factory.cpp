@@ -9,12 +9,30 @@
 #include <fmt/format.h>
 
 #include "tessera/base/error.hpp"
+#include "tessera/base/log.hpp"
 
 #include "comm/mpi/mpi_communicator.hpp"
 #include "comm/self/self_communicator.hpp"
+#include "comm/shm/shared_operation.hpp"
+#include "comm/shm/shm_communicator.hpp"
 #include "comm/watchdog.hpp"
 
 namespace tessera::comm {
+
+namespace {
+
+std::unique_ptr<BaseCommunicator> make_shm_or_mpi(std::shared_ptr<Group> group) {
+  if (group->size() <= SharedAllToAll::kMaxRanks)
+    if (auto node = SharedNode::create(group))
+      return std::make_unique<ShmCommunicator>(std::move(group), std::move(node));
+  if (group->rank() == 0)
+    log_warning_once(
+        "shared memory is too small (/dev/shm; containers often have 64 MiB, --shm-size sets it): "
+        "collectives go through MPI messages, which is slower");
+  return std::make_unique<MpiCommunicator>(std::move(group));
+}
+
+}  // namespace
 
 std::unique_ptr<BaseCommunicator> make_communicator(std::shared_ptr<Group> group,
                                                     const std::string& transport) {
@@ -26,6 +44,14 @@ std::unique_ptr<BaseCommunicator> make_communicator(std::shared_ptr<Group> group
                               group->size()));
     return std::make_unique<SelfCommunicator>(std::move(group));
   }
+  const bool one_node = group->real_nodes().nodes() == 1;
+  TESSERA_CHECK(transport != "shm" || one_node, Code::invalid_config,
+                fmt::format("comm.transport shm needs all ranks on one node, these are on {} {}: "
+                            "use auto or hybrid",
+                            group->real_nodes().nodes(), group->real_nodes().to_string()));
+  const bool folds_as_one = group->nodes().nodes() == 1;
+  if (transport == "shm" || (transport == "auto" && one_node && folds_as_one))
+    return make_shm_or_mpi(std::move(group));
   return std::make_unique<MpiCommunicator>(std::move(group));
 }
 

@@ -47,8 +47,9 @@ std::vector<std::vector<int>> uneven(int size) {
 std::vector<Variant> variants() {
   const int size = world_size();
   std::vector<Variant> all = {{"auto", {}}, {"mpi", {}}};
-  if (size > 1) all.push_back({"mpi", interleaved(size)});
-  if (size > 2) all.push_back({"mpi", uneven(size)});
+  if (size > 1)
+    all.insert(all.end(), {{"shm", {}}, {"mpi", interleaved(size)}, {"shm", interleaved(size)}});
+  if (size > 2) all.push_back({"shm", uneven(size)});
   return all;
 }
 

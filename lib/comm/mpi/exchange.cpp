@@ -138,11 +138,6 @@ bool SmallAllReduce::execute() {
   return true;
 }
 
-bool Sequence::execute() {
-  while (at_ < steps_.size() && steps_[at_]->execute()) ++at_;
-  return at_ == steps_.size();
-}
-
 BroadcastTree::BroadcastTree(Group& group, std::byte* data, std::int64_t bytes, int root)
     : group_(group),
       data_(data),

@@ -72,20 +72,6 @@ class SmallAllReduce : public Operation {
   Messages messages_;
 };
 
-/// One operation after the other, as one.
-class Sequence : public Operation {
- public:
-  explicit Sequence(std::vector<std::shared_ptr<Operation>> steps) : steps_(std::move(steps)) {}
-  bool execute() override;
-  std::vector<int> missing() const override {
-    return at_ < steps_.size() ? steps_[at_]->missing() : std::vector<int>{};
-  }
-
- private:
-  std::vector<std::shared_ptr<Operation>> steps_;
-  std::size_t at_ = 0;
-};
-
 /// Down a binomial tree.
 class BroadcastTree : public Operation {
  public:

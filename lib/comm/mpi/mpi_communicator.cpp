@@ -4,6 +4,7 @@
 
 #include "comm/limits.hpp"
 #include "comm/mpi/exchange.hpp"
+#include "comm/sequence.hpp"
 
 namespace tessera::comm {
 
