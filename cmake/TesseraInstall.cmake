@@ -29,6 +29,7 @@ list(REVERSE pc_libs)  # who uses comes before who is used
 list(TRANSFORM pc_libs PREPEND -ltessera_)
 set(pc_cflags ${MPI_C_INCLUDE_DIRS})
 list(TRANSFORM pc_cflags PREPEND -I)
+list(APPEND pc_cflags -DOMPI_SKIP_MPICXX -DMPICH_SKIP_MPICXX)  # the C++ bindings of old MPI libraries are not used
 set(pc_private -lyaml-cpp -ldnnl -lhwy -lfmt ${HDF5_C_LIBRARIES} ${OpenMP_CXX_FLAGS})
 if(BUILD_SHARED_LIBS)
   set(pc_private "")
