@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: Apache-2.0
+// Gradients of every operation against central differences, and what each one saves and shares.
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "tessera/autograd/activation.hpp"
+#include "tessera/autograd/attention.hpp"
+#include "tessera/autograd/dropout.hpp"
+#include "tessera/autograd/embedding.hpp"
+#include "tessera/autograd/layer_norm.hpp"
+#include "tessera/autograd/linear.hpp"
+#include "tessera/base/error.hpp"
+
+#include "autograd/gradient_check.hpp"
+
+namespace tessera::autograd {
+namespace {
+
+using Values = std::vector<Value>;
+
+Tensor ids_tensor(const std::vector<std::int32_t>& ids) {
+  Tensor tensor(Shape{static_cast<std::int64_t>(ids.size())}, DType::int32);
+  std::copy(ids.begin(), ids.end(), tensor.as<std::int32_t>());
+  return tensor;
+}
+
+TEST(Linear, Gradients) {
+  for (const auto layout : {WeightLayout::in_out, WeightLayout::out_in}) {
+    const bool in_out = layout == WeightLayout::in_out;
+    Weight weight = random_weight(in_out ? Shape{5, 3} : Shape{3, 5}, 1);
+    Weight bias = random_weight(Shape{3}, 2);
+    GradientCheck check(
+        [&](Tape& tape, const Values& x) { return linear(tape, x[0], weight, &bias, layout); },
+        {random_tensor(Shape{2, 2, 5}, 3)}, {&weight, &bias});
+    check.run();
+  }
+}
+
+TEST(Linear, SharedWeightAccumulates) {
+  Weight weight = random_weight(Shape{4, 4}, 4);
+  GradientCheck check(
+      [&](Tape& tape, const Values& x) {
+        return linear(tape, linear(tape, x[0], weight, nullptr), weight, nullptr);
+      },
+      {random_tensor(Shape{3, 4}, 5)}, {&weight});
+  check.run();
+}
+
+TEST(Linear, FrozenWeightGetsNoGradient) {
+  Weight weight = random_weight(Shape{4, 2}, 6);
+  weight.trainable = false;
+  weight.gradient = {};
+  GradientCheck check(
+      [&](Tape& tape, const Values& x) { return linear(tape, x[0], weight, nullptr); },
+      {random_tensor(Shape{3, 4}, 7)}, {});
+  check.run();
+  EXPECT_FALSE(weight.gradient_written);
+}
+
+TEST(Linear, RefusesWhatDoesNotFit) {
+  Weight weight = random_weight(Shape{4, 2}, 6);
+  Tape tape(Recording::off);
+  EXPECT_THROW(linear(tape, Value(random_tensor(Shape{3, 5}, 7)), weight, nullptr), Error);
+  weight.value = {};
+  EXPECT_THROW(linear(tape, Value(random_tensor(Shape{3, 4}, 7)), weight, nullptr), Error);
+}
+
+TEST(Linear, MissingGradientIsAnError) {
+  Weight weight = random_weight(Shape{4, 2}, 6);
+  weight.gradient = {};
+  Tape tape(Recording::on);
+  const Value y = linear(tape, Value(random_tensor(Shape{3, 4}, 7)), weight, nullptr);
+  EXPECT_THROW(tape.backward(y, random_tensor(Shape{3, 2}, 8)), Error);
+  EXPECT_EQ(tape.size(), 0u);
+}
+
+TEST(LayerNorm, Gradients) {
+  for (const bool keep : {true, false}) {
+    Weight weight = random_weight(Shape{7}, 8);
+    Weight bias = random_weight(Shape{7}, 9);
+    Weight after = random_weight(Shape{7, 2}, 10);
+    GradientCheck check(
+        [&](Tape& tape, const Values& x) {
+          return linear(tape, layer_norm(tape, x[0], weight, bias, 1e-5f, keep), after, nullptr);
+        },
+        {random_tensor(Shape{3, 7}, 11)}, {&weight, &bias, &after});
+    check.run();
+  }
+}
+
+TEST(LayerNorm, AddsToTheResidualGradient) {
+  Weight weight = random_weight(Shape{5}, 12);
+  Weight bias = random_weight(Shape{5}, 13);
+  GradientCheck check(
+      [&](Tape& tape, const Values& x) {
+        return dropout_add(tape, x[0], layer_norm(tape, x[0], weight, bias, 1e-5f), {});
+      },
+      {random_tensor(Shape{4, 5}, 14)}, {&weight, &bias});
+  check.run();
+}
+
+TEST(Activation, Gradients) {
+  using kernels::Activation;
+  for (const auto function : {Activation::gelu, Activation::gelu_tanh, Activation::silu}) {
+    for (const bool keep : {true, false}) {
+      Weight after = random_weight(Shape{3, 2}, 15);
+      GradientCheck check(
+          [&](Tape& tape, const Values& x) {
+            return linear(tape, activation(tape, x[0], function, keep), after, nullptr);
+          },
+          {random_tensor(Shape{5, 3}, 16)}, {&after});
+      check.run();
+    }
+  }
+}
+
+TEST(Embedding, Gradients) {
+  Weight table = random_weight(Shape{6, 4}, 17);
+  Weight second = random_weight(Shape{3, 4}, 18);
+  const Tensor ids = ids_tensor({5, 0, 5, 2});
+  const Tensor second_ids = ids_tensor({0, 1, 2, 0});
+  GradientCheck check(
+      [&](Tape& tape, const Values&) { return embedding(tape, table, ids, &second, second_ids); },
+      {}, {&table, &second});
+  check.run();
+}
+
+TEST(Dropout, GradientsUseTheSameMask) {
+  const DropoutSite site{.probability = 0.4f, .seed = 3, .stream = 4, .offset = 1001};
+  GradientCheck check(
+      [&](Tape& tape, const Values& x) {
+        return dropout_add(tape, dropout(tape, x[0], site), x[1],
+                           {.probability = 0.3f, .seed = 3, .stream = 5, .offset = 1001});
+      },
+      {random_tensor(Shape{5, 7}, 19), random_tensor(Shape{5, 7}, 20)}, {});
+  check.run();
+}
+
+TEST(Dropout, DoesNotChangeWhatOthersHold) {
+  const DropoutSite site{.probability = 0.5f, .seed = 3, .stream = 4, .offset = 0};
+  Tape tape(Recording::off);
+  const Value x(random_tensor(Shape{64}, 21));
+  const std::vector<float> before = to_vector(x.data());
+  const Value y = dropout(tape, x, site);
+  EXPECT_NE(y.data().data(), x.data().data());
+  EXPECT_EQ(to_vector(x.data()), before);
+  Value last(random_tensor(Shape{64}, 21));
+  const void* elements = last.data().data();
+  const Value in_place = dropout_add(tape, x, std::move(last), site);
+  EXPECT_EQ(in_place.data().data(), elements);
+}
+
+TEST(Dropout, ResidualSumSharesOneGradient) {
+  Tape tape(Recording::on);
+  const Value a = Value::leaf(random_tensor(Shape{8}, 22));
+  const Value b = Value::leaf(random_tensor(Shape{8}, 23));
+  const Value y = dropout_add(tape, a, b, {});
+  tape.backward(y, random_tensor(Shape{8}, 24));
+  EXPECT_EQ(a.gradient().data(), b.gradient().data());
+}
+
+TEST(SelfAttention, Gradients) {
+  for (const float probability : {0.0f, 0.3f}) {
+    const SelfAttention options{.heads = 2,
+                                .scale = 0.5f,
+                                .dropout = {.probability = probability, .seed = 1, .stream = 2},
+                                .batch_offset = 3};
+    GradientCheck check(
+        [&](Tape& tape, const Values& x) { return self_attention(tape, x[0], options); },
+        {random_tensor(Shape{2, 5, 3 * 2 * 4}, 25)}, {});
+    check.run();
+  }
+}
+
+TEST(SelfAttention, RefusesWhatDoesNotFit) {
+  Tape tape(Recording::off);
+  EXPECT_THROW(self_attention(tape, Value(random_tensor(Shape{2, 5, 10}, 25)),
+                              {.heads = 2, .scale = 1, .dropout = {}}),
+               Error);
+}
+
+}  // namespace
+}  // namespace tessera::autograd
