@@ -18,7 +18,9 @@ Value recompute(Tape& tape, const Value& input,
                    [&tape, body, data = input.data(), slot = input.slot()](Tensor& gradient) {
                      Tape again(Recording::on, nullptr, tape.stream());
                      const Value start = slot ? Value::leaf(data) : Value(data);
-                     again.backward(body(again, start), std::move(gradient));
+                     Value output = body(again, start);
+                     output.take_data();
+                     again.backward(output, std::move(gradient));
                      if (slot && !start.slot()->empty())
                        slot->add(tape.stream(), start.slot()->take());
                    },

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include "tessera/base/dtype.hpp"
@@ -45,18 +46,18 @@ class StrictOwner : public autograd::UnitHooks {
 
   void acquire(int unit, autograd::Phase phase) override {
     const bool backward = phase == autograd::Phase::backward;
-    diary.push_back((backward ? "+B" : "+F") + std::to_string(unit));
+    diary.push_back(fmt::format("{}{}", backward ? "+B" : "+F", unit));
     for_each(unit, [&](Parameter& parameter, std::size_t i) {
       parameter.value = values_[i];
       if (backward) parameter.gradient = gradients_[i];
     });
   }
   void release(int unit, autograd::Phase phase) override {
-    diary.push_back((phase == autograd::Phase::backward ? "-B" : "-F") + std::to_string(unit));
+    diary.push_back(fmt::format("{}{}", phase == autograd::Phase::backward ? "-B" : "-F", unit));
     for_each(unit, [&](Parameter& parameter, std::size_t) { parameter.value = {}; });
   }
   void gradients_ready(int unit) override {
-    diary.push_back("!" + std::to_string(unit));
+    diary.push_back(fmt::format("!{}", unit));
     for_each(unit, [&](Parameter& parameter, std::size_t) {
       EXPECT_TRUE(parameter.gradient_written);
       parameter.gradient = {};

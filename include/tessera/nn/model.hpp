@@ -67,7 +67,8 @@ class Model {
   /// FLOPs of forward and backward for `rows` sequences of `positions` tokens, without
   /// recomputation: 2 m n k of every matrix product, attention as kernels::flop_count counts it.
   virtual std::int64_t training_flops(std::int64_t rows, std::int64_t positions) const = 0;
-  /// The largest sum of Purpose::activations bytes of a training micro-batch, to estimate memory.
+  /// Peak of Purpose::activations bytes of a training micro-batch with dropout on, exact for the
+  /// usual sizes (an inner width of at least twice the model's).
   virtual std::int64_t activation_bytes(std::int64_t rows, std::int64_t positions) const = 0;
 
   /// The sum of the losses of a micro-batch. On a recording tape it is known, and gradients are

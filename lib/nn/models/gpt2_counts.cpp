@@ -23,8 +23,9 @@ std::int64_t Gpt2::activation_bytes(std::int64_t rows, std::int64_t positions) c
   const std::int64_t statistics = 4 * tokens * config_.n_head + 16 * tokens;  // fp32
   // Input, two norms, q, k, v, attention, middle; the activation's input and output.
   const std::int64_t block = 8 * state + 2 * inner + statistics;
-  // While the second projection goes back: gradients of its result and of its input.
-  const std::int64_t block_backward = state + inner;
+  // While the second projection goes back: gradients of its result and of its input; and with
+  // dropout, of the residual sum.
+  const std::int64_t block_backward = (config_.resid_pdrop > 0 ? 2 : 1) * state + inner;
   const std::int64_t head = 3 * state + 8 * tokens;  // hidden states before and after, gradient
   const std::int64_t ids = 4 * tokens;               // positions
   const std::int64_t layers = config_.n_layer;
