@@ -7,9 +7,7 @@
 #include <limits>
 
 #include <fmt/format.h>
-#include <omp.h>
 
-#include "tessera/base/cpu_features.hpp"
 #include "tessera/kernels/gemm.hpp"
 
 #include "kernels/dispatch.hpp"
@@ -20,6 +18,7 @@
 // clang-format off
 #include <hwy/highway.h>
 #include "kernels/cpu/attention_block-inl.hpp"
+#include "kernels/cpu/attention_few-inl.hpp"
 // clang-format on
 
 HWY_BEFORE_NAMESPACE();
@@ -35,24 +34,17 @@ inline constexpr std::int64_t kQueryChunk = 4 * kQueryBlock;
 template <typename T>
 class ForwardChunk {
  public:
-  ForwardChunk(const AttentionForward& args, float* memory)
+  ForwardChunk(const AttentionForward& args, Scratch& scratch)
       : args_(args), sizes_(args), dropout_(args) {
-    Scratch scratch(memory);
     queries_ = scratch.take(kQueryChunk * sizes_.padded);
     sums_ = scratch.take(kQueryChunk * sizes_.padded);
     rows_ = scratch.take(kKeyBlock * sizes_.padded);
-    keys_ = scratch.take(kKeyBlock * sizes_.padded);
-    scores_ = scratch.take(kQueryBlock * kKeyBlock);
+    keys_ = scratch.take(sizes_.padded * kKeyStride);
+    scores_ = scratch.take(kQueryBlock * kKeyStride);
     factors_ = scratch.take(kKeyBlock);
     largest_ = scratch.take(kQueryChunk);
     totals_ = scratch.take(kQueryChunk);
   }
-  static std::int64_t scratch_size(const AttentionSizes& sizes) {
-    return 2 * Scratch::padded(kQueryChunk * sizes.padded) +
-           2 * Scratch::padded(kKeyBlock * sizes.padded) + kQueryBlock * kKeyBlock + kKeyBlock +
-           2 * kQueryChunk;
-  }
-
   void run(std::int64_t batch, std::int64_t head, Range queries) {
     batch_ = batch;
     head_ = head;
@@ -96,12 +88,12 @@ class ForwardChunk {
       return sizes_.visible(first_query + block.first + row, keys);
     };
     multiply_block(block.count, {queries_ + block.first * sizes_.padded, sizes_.padded, 1}, keys_,
-                   kKeyBlock, scores_, kKeyBlock, false, [&](std::int64_t, std::int64_t last) {
+                   kKeyStride, scores_, kKeyStride, false, [&](std::int64_t, std::int64_t last) {
                      return Extent{round_up(visible(last), lanes), 0, sizes_.head_dim};
                    });
     for (std::int64_t r = 0; r < block.count; ++r)
-      update_row(first_query, block.first + r, visible(r), keys, scores_ + r * kKeyBlock);
-    multiply_block(block.count, {scores_, kKeyBlock, 1}, rows_, sizes_.padded,
+      update_row(first_query, block.first + r, visible(r), keys, scores_ + r * kKeyStride);
+    multiply_block(block.count, {scores_, kKeyStride, 1}, rows_, sizes_.padded,
                    sums_ + block.first * sizes_.padded, sizes_.padded, true,
                    [&](std::int64_t, std::int64_t last) {
                      return Extent{sizes_.padded, 0, visible(last)};
@@ -172,8 +164,8 @@ class ForwardChunk {
   float* queries_;  // [kQueryChunk, padded], scaled
   float* sums_;     // [kQueryChunk, padded]: probabilities times values
   float* rows_;     // [kKeyBlock, padded]: keys, then values
-  float* keys_;     // [head_dim, kKeyBlock]
-  float* scores_;   // [kQueryBlock, kKeyBlock]
+  float* keys_;     // [padded, kKeyStride]
+  float* scores_;   // [kQueryBlock, kKeyStride]
   float* factors_;  // [kKeyBlock]
   float* largest_;  // [kQueryChunk]
   float* totals_;   // [kQueryChunk]
@@ -181,20 +173,22 @@ class ForwardChunk {
 
 template <typename T>
 void forward_typed(const AttentionForward& args) {
-  const AttentionSizes sizes(args);
+  if (args.queries <= kFewQueries) {
+    with_workers<FewQueries<T>>(args, [&](FewQueries<T>& worker) {
+#pragma omp for schedule(dynamic) collapse(2)
+      for (std::int64_t b = 0; b < args.batch; ++b)
+        for (std::int64_t h = 0; h < args.heads; ++h) worker.run(b, h);
+    });
+    return;
+  }
   const std::int64_t chunks = ceil_divide(args.queries, kQueryChunk);
-  const std::int64_t per_thread = ForwardChunk<T>::scratch_size(sizes);
-  const Buffer memory = allocate(static_cast<size_t>(per_thread * threads()) * sizeof(float),
-                                 Device{}, Purpose::workspace);
-#pragma omp parallel
-  {
-    ForwardChunk<T> chunk(args, memory.as<float>() + omp_get_thread_num() * per_thread);
+  with_workers<ForwardChunk<T>>(args, [&](ForwardChunk<T>& worker) {
 #pragma omp for schedule(dynamic) collapse(3)
     for (std::int64_t b = 0; b < args.batch; ++b)
       for (std::int64_t h = 0; h < args.heads; ++h)
         for (std::int64_t c = 0; c < chunks; ++c)
-          chunk.run(b, h, block_of(c * kQueryChunk, args.queries, kQueryChunk));
-  }
+          worker.run(b, h, block_of(c * kQueryChunk, args.queries, kQueryChunk));
+  });
 }
 
 void attention_forward_cpu(const AttentionForward& args) {
@@ -207,9 +201,8 @@ void attention_forward_cpu(const AttentionForward& args) {
 template <typename T>
 class BackwardHead {
  public:
-  BackwardHead(const AttentionBackward& args, float* memory)
+  BackwardHead(const AttentionBackward& args, Scratch& scratch)
       : args_(args), forward_(args.forward), sizes_(args.forward), dropout_(args.forward) {
-    Scratch scratch(memory);
     const std::int64_t query_size = forward_.queries * sizes_.padded;
     const std::int64_t key_size = forward_.keys * sizes_.padded;
     q_ = scratch.take(query_size);
@@ -220,21 +213,15 @@ class BackwardHead {
     shifts_ = scratch.take(forward_.queries);
     k_ = scratch.take(kKeyBlock * sizes_.padded);
     v_ = scratch.take(kKeyBlock * sizes_.padded);
-    k_columns_ = scratch.take(kKeyBlock * sizes_.padded);
-    v_columns_ = scratch.take(kKeyBlock * sizes_.padded);
-    p_ = scratch.take(kQueryBlock * kKeyBlock);
-    ds_ = scratch.take(kQueryBlock * kKeyBlock);
+    k_columns_ = scratch.take(sizes_.padded * kKeyStride);
+    v_columns_ = scratch.take(sizes_.padded * kKeyStride);
+    p_ = scratch.take(kQueryBlock * kKeyStride);
+    ds_ = scratch.take(kQueryBlock * kKeyStride);
     factors_ = scratch.take(kKeyBlock);
-    std::fill_n(factors_, kKeyBlock, 1.0f);
   }
-  static std::int64_t scratch_size(const AttentionForward& forward, const AttentionSizes& sizes) {
-    return 3 * Scratch::padded(forward.queries * sizes.padded) +
-           2 * Scratch::padded(forward.keys * sizes.padded) + Scratch::padded(forward.queries) +
-           4 * Scratch::padded(kKeyBlock * sizes.padded) + 2 * kQueryBlock * kKeyBlock + kKeyBlock;
-  }
-
   void run(std::int64_t batch, std::int64_t kv_head) {
     batch_ = batch;
+    std::fill_n(factors_, kKeyBlock, 1.0f);
     std::fill_n(dk_, forward_.keys * sizes_.padded, 0.0f);
     std::fill_n(dv_, forward_.keys * sizes_.padded, 0.0f);
     for (head_ = kv_head * sizes_.group; head_ < (kv_head + 1) * sizes_.group; ++head_) {
@@ -298,22 +285,23 @@ class BackwardHead {
     };
     const LeftOperand q{q_ + queries.first * width, width, 1};
     const LeftOperand dy{dy_ + queries.first * width, width, 1};
-    multiply_block(queries.count, q, k_columns_, kKeyBlock, p_, kKeyBlock, false, scores_extent);
-    multiply_block(queries.count, dy, v_columns_, kKeyBlock, ds_, kKeyBlock, false, scores_extent);
+    multiply_block(queries.count, q, k_columns_, kKeyStride, p_, kKeyStride, false, scores_extent);
+    multiply_block(queries.count, dy, v_columns_, kKeyStride, ds_, kKeyStride, false,
+                   scores_extent);
     for (std::int64_t r = 0; r < queries.count; ++r)
-      differentiate_row(queries.first + r, visible(r), keys, p_ + r * kKeyBlock,
-                        ds_ + r * kKeyBlock);
+      differentiate_row(queries.first + r, visible(r), keys, p_ + r * kKeyStride,
+                        ds_ + r * kKeyStride);
     // Keys are the rows of the transposed products; queries before the first that sees a group of
     // keys add nothing.
     const auto keys_extent = [&](std::int64_t first, std::int64_t) {
       const std::int64_t begin = sizes_.first_query(keys.first + first) - queries.first;
       return Extent{width, std::clamp<std::int64_t>(begin, 0, queries.count), queries.count};
     };
-    multiply_block(keys.count, {p_, 1, kKeyBlock}, dy.data, width, dv_ + keys.first * width, width,
+    multiply_block(keys.count, {p_, 1, kKeyStride}, dy.data, width, dv_ + keys.first * width, width,
                    true, keys_extent);
-    multiply_block(keys.count, {ds_, 1, kKeyBlock}, q.data, width, dk_ + keys.first * width, width,
+    multiply_block(keys.count, {ds_, 1, kKeyStride}, q.data, width, dk_ + keys.first * width, width,
                    true, keys_extent);
-    multiply_block(queries.count, {ds_, kKeyBlock, 1}, k_, width, dq_ + queries.first * width,
+    multiply_block(queries.count, {ds_, kKeyStride, 1}, k_, width, dq_ + queries.first * width,
                    width, true, [&](std::int64_t, std::int64_t last) {
                      return Extent{width, 0, visible(last)};
                    });
@@ -350,24 +338,18 @@ class BackwardHead {
   float *dk_, *dv_;                // [keys, padded]
   float* shifts_;                  // [queries]
   float *k_, *v_;                  // [kKeyBlock, padded]
-  float *k_columns_, *v_columns_;  // [head_dim, kKeyBlock]
-  float *p_, *ds_;                 // [kQueryBlock, kKeyBlock]
+  float *k_columns_, *v_columns_;  // [padded, kKeyStride]
+  float *p_, *ds_;                 // [kQueryBlock, kKeyStride]
   float* factors_;                 // [kKeyBlock]
 };
 
 template <typename T>
 void backward_typed(const AttentionBackward& args) {
-  const AttentionForward& forward = args.forward;
-  const std::int64_t per_thread = BackwardHead<T>::scratch_size(forward, AttentionSizes(forward));
-  const Buffer memory = allocate(static_cast<size_t>(per_thread * threads()) * sizeof(float),
-                                 Device{}, Purpose::workspace);
-#pragma omp parallel
-  {
-    BackwardHead<T> head(args, memory.as<float>() + omp_get_thread_num() * per_thread);
+  with_workers<BackwardHead<T>>(args, [&](BackwardHead<T>& worker) {
 #pragma omp for schedule(dynamic) collapse(2)
-    for (std::int64_t b = 0; b < forward.batch; ++b)
-      for (std::int64_t h = 0; h < forward.kv_heads; ++h) head.run(b, h);
-  }
+    for (std::int64_t b = 0; b < args.forward.batch; ++b)
+      for (std::int64_t h = 0; h < args.forward.kv_heads; ++h) worker.run(b, h);
+  });
 }
 
 void attention_backward_cpu(const AttentionBackward& args) {

@@ -11,8 +11,11 @@
 #include <algorithm>
 #include <cstdint>
 
+#include <hwy/cache_control.h>
 #include <hwy/highway.h>
+#include <omp.h>
 
+#include "tessera/base/cpu_features.hpp"
 #include "tessera/base/shape.hpp"
 #include "tessera/device/buffer.hpp"
 #include "tessera/kernels/attention.hpp"
@@ -26,9 +29,12 @@ HWY_BEFORE_NAMESPACE();
 namespace tessera {
 namespace HWY_NAMESPACE {
 
-// A block of probabilities, [kQueryBlock, kKeyBlock] fp32, stays in the first-level cache.
+// A block of probabilities, [kQueryBlock, kKeyBlock] fp32, stays in the second-level cache.
 inline constexpr std::int64_t kQueryBlock = 64;
-inline constexpr std::int64_t kKeyBlock = 64;
+inline constexpr std::int64_t kKeyBlock = 128;
+// Rows of blocks with a column a key. Not a power of two: walking down a column would meet the same
+// few sets of the cache again and again.
+inline constexpr std::int64_t kKeyStride = kKeyBlock + 16;
 
 /// A range of queries or of keys.
 struct Range {
@@ -64,44 +70,98 @@ struct AttentionSizes {
   }
 };
 
-/// Scratch memory of one thread, handed out piece by piece.
+/// Scratch memory of one thread, handed out piece by piece. Without memory it only counts.
 class Scratch {
  public:
-  explicit Scratch(float* memory) : next_(memory) {}
+  explicit Scratch(float* memory = nullptr) : memory_(memory) {}
   float* take(std::int64_t count) {
-    float* result = next_;
-    next_ += padded(count);
+    float* result = memory_ ? memory_ + used_ : nullptr;
+    used_ += round_up(count, 16);  // pieces start at cache lines
     return result;
   }
-  /// What take(count) uses up: pieces start at cache lines.
-  static std::int64_t padded(std::int64_t count) { return round_up(count, 16); }
+  std::int64_t used() const { return used_; }
 
  private:
-  float* next_;
+  float* memory_;
+  std::int64_t used_ = 0;
 };
+
+/// Calls body(worker) on every thread, each with a Worker(args, scratch) of its own.
+template <typename Worker, typename Args, typename Body>
+void with_workers(const Args& args, Body&& body) {
+  Scratch counter;
+  Worker(args, counter);
+  const std::int64_t per_thread = counter.used();
+  const Buffer memory = allocate(static_cast<size_t>(per_thread * threads()) * sizeof(float),
+                                 Device{}, Purpose::workspace);
+#pragma omp parallel
+  {
+    Scratch scratch(memory.as<float>() + omp_get_thread_num() * per_thread);
+    Worker worker(args, scratch);
+    body(worker);
+  }
+}
+
+// Rows of one head lie a whole token apart, which hardware does not foresee.
+template <typename T>
+HWY_INLINE void prefetch_row(const T* row, std::int64_t count) {
+  constexpr auto kLine = static_cast<std::int64_t>(64 / sizeof(T));
+  for (std::int64_t i = 0; i < count; i += kLine) hwy::Prefetch(row + i);
+}
 
 /// target[r, 0..padded) = factor * source row r, zero beyond head_dim.
 template <typename T>
 void pack_rows(const T* source, std::int64_t stride, std::int64_t rows, const AttentionSizes& sizes,
                float factor, float* target) {
+  constexpr std::int64_t kAhead = 16;
   const FloatTag tag;
   const auto scale = hn::Set(tag, factor);
-  for (std::int64_t r = 0; r < rows; ++r)
-    for_each_vector(0, sizes.head_dim,
-                    [=, from = source + r * stride, to = target + r * sizes.padded](std::int64_t i,
-                                                                                    auto extent) {
-                      hn::StoreU(hn::Mul(scale, load(tag, from + i, extent)), tag, to + i);
-                    });
+  for (std::int64_t r = 0; r < rows; ++r) {
+    const T* from = source + r * stride;
+    float* to = target + r * sizes.padded;
+    if (r + kAhead < rows) prefetch_row(from + kAhead * stride, sizes.head_dim);
+    for_each_vector(0, sizes.head_dim, [=](std::int64_t i, auto extent) {
+      hn::StoreU(hn::Mul(scale, load(tag, from + i, extent)), tag, to + i);
+    });
+  }
 }
 
-/// target[i, r] = source[r, i] for packed rows of one key block; columns beyond `rows` are zero.
+// Corner of the blocks that are transposed in registers.
+#if HWY_TARGET == HWY_SCALAR
+inline constexpr std::int64_t kCorner = 1;
+
+HWY_INLINE void transpose_corner(const float* source, std::int64_t, float* target) {
+  *target = *source;
+}
+#else
+inline constexpr std::int64_t kCorner = 4;
+
+HWY_INLINE void transpose_corner(const float* source, std::int64_t stride, float* target) {
+  const hn::FixedTag<float, 4> tag;
+  const hn::RepartitionToWide<decltype(tag)> pairs;
+  const auto a = hn::LoadU(tag, source), b = hn::LoadU(tag, source + stride);
+  const auto c = hn::LoadU(tag, source + 2 * stride), d = hn::LoadU(tag, source + 3 * stride);
+  const auto ab = hn::BitCast(pairs, hn::InterleaveLower(tag, a, b));
+  const auto cd = hn::BitCast(pairs, hn::InterleaveLower(tag, c, d));
+  const auto ab_upper = hn::BitCast(pairs, hn::InterleaveUpper(tag, a, b));
+  const auto cd_upper = hn::BitCast(pairs, hn::InterleaveUpper(tag, c, d));
+  const auto put = [&](auto value, std::int64_t i) {
+    hn::StoreU(hn::BitCast(tag, value), tag, target + i * kKeyStride);
+  };
+  put(hn::InterleaveLower(pairs, ab, cd), 0);
+  put(hn::InterleaveUpper(pairs, ab, cd), 1);
+  put(hn::InterleaveLower(pairs, ab_upper, cd_upper), 2);
+  put(hn::InterleaveUpper(pairs, ab_upper, cd_upper), 3);
+}
+#endif
+
+/// target[i, r] = source[r, i] for the packed rows of a key block. Columns beyond `rows` hold
+/// whatever the scratch memory holds: those keys are never visible.
 inline void transpose_rows(const float* source, std::int64_t rows, const AttentionSizes& sizes,
                            float* target) {
-  for (std::int64_t r = 0; r < rows; ++r)
-    for (std::int64_t i = 0; i < sizes.head_dim; ++i)
-      target[i * kKeyBlock + r] = source[r * sizes.padded + i];
-  for (std::int64_t i = 0; i < sizes.head_dim; ++i)
-    std::fill(target + i * kKeyBlock + rows, target + (i + 1) * kKeyBlock, 0.0f);
+  for (std::int64_t r = 0; r < rows; r += kCorner)
+    for (std::int64_t i = 0; i < sizes.padded; i += kCorner)
+      transpose_corner(source + r * sizes.padded + i, sizes.padded, target + i * kKeyStride + r);
 }
 
 /// target row r = factor * packed row r, rounded once.
