@@ -3,7 +3,11 @@
 #include "zero/bucket_queue.hpp"
 
 #include <algorithm>
+#include <exception>
+#include <string>
 #include <utility>
+
+#include "tessera/base/log.hpp"
 
 namespace tessera::zero {
 
@@ -18,6 +22,15 @@ BucketQueue::BucketQueue(std::vector<Bucket> plan, bool overlap, int slots, Star
   for (const Bucket& bucket : plan_)
     for (const BucketPart& part : bucket.parts) last = std::max(last, part.unit);
   ready_.assign(static_cast<std::size_t>(last + 1), false);
+}
+
+BucketQueue::~BucketQueue() {
+  if (std::uncaught_exceptions() > 0) return;
+  try {
+    for (Flight& flight : in_flight_) flight.work.wait();
+  } catch (const std::exception& error) {
+    log_error(std::string("while closing an optimizer with messages under way: ") + error.what());
+  }
 }
 
 void BucketQueue::ready(int unit) {

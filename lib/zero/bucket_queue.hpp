@@ -24,6 +24,10 @@ class BucketQueue {
 
   /// At most `slots` buckets are under way; 0: any number, and slot is always 0.
   BucketQueue(std::vector<Bucket> plan, bool overlap, int slots, Start start, Complete complete);
+  /// Waits for what is under way, except while an exception unwinds: peers may have stopped.
+  ~BucketQueue();
+  BucketQueue(const BucketQueue&) = delete;
+  BucketQueue& operator=(const BucketQueue&) = delete;
 
   const std::vector<Bucket>& plan() const { return plan_; }
   /// Starts what can start now that this unit's elements are final.

@@ -4,9 +4,11 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <utility>
 
 #include "tessera/base/dtype.hpp"
 #include "tessera/comm/communicator.hpp"
+#include "tessera/device/buffer.hpp"
 #include "tessera/device/stream.hpp"
 #include "tessera/zero/flat_layout.hpp"
 #include "tessera/zero/options.hpp"
@@ -21,6 +23,11 @@ inline void* element(void* base, std::int64_t index, DType dtype) {
 }
 inline const void* element(const void* base, std::int64_t index, DType dtype) {
   return static_cast<const std::byte*>(base) + bytes_of(index, dtype);
+}
+
+/// Memory that a message under way may still write, when nobody can be waited for any more.
+inline void leak(Buffer buffer) {
+  if (buffer) static_cast<void>(new Buffer(std::move(buffer)));
 }
 
 /// References live in the optimizer, which outlives its parts.

@@ -2,6 +2,7 @@
 // Micro-batches and steps.
 #include "tessera/zero/partitioned_optimizer.hpp"
 
+#include <algorithm>
 #include <cmath>
 
 #include <fmt/format.h>
@@ -56,8 +57,8 @@ void PartitionedOptimizer::Impl::zero_unwritten(int unit, const std::vector<bool
     if (trainable && group.rank() == 0)
       log_warning_once(fmt::format(
           "parameter \"{}\" got no gradient in backward: it counts as zero", views[index].name));
-    if (trainable && holds_sums) continue;
     const FlatParameter& parameter = layout.parameter(static_cast<int>(index));
+    if ((trainable && holds_sums) || parameter.numel() == 0) continue;
     const DType type = gradients->written_type();
     context.stream.fill_zero(element(gradients->written(unit), parameter.offset, type),
                              bytes_of(parameter.numel(), type));

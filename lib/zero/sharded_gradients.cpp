@@ -2,6 +2,7 @@
 // Gradients of stages 2 and 3: a unit is whole only from its backward until its bucket is reduced.
 #include <algorithm>
 #include <cstddef>
+#include <exception>
 #include <optional>
 #include <utility>
 
@@ -19,6 +20,9 @@ constexpr int kUnitsInFlight = 2;
 class ShardedGradients : public GradientStore {
  public:
   ShardedGradients(const Context& context, SliceNorm& norm);
+  ~ShardedGradients() override {
+    if (std::uncaught_exceptions() > 0 && !queue_->idle()) leak(std::move(slices_));
+  }
 
   DType written_type() const override { return context_.dtype(); }
   void attach(int unit) override;

@@ -1,7 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // Parameters of stage 3: slices between uses, whole units from gather to release.
 #include <cstdint>
+#include <exception>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
 
+#include "tessera/base/log.hpp"
 #include "tessera/comm/work.hpp"
 
 #include "zero/parameter_store.hpp"
@@ -21,8 +27,7 @@ class SlicedParameters : public ParameterStore {
           Purpose::parameters);
   }
   ~SlicedParameters() override {
-    // A gather under way still writes.
-    for (Unit& unit : units_) unit.work.wait();
+    for (Unit& unit : units_) close(unit);
   }
 
   void* held(const FlatPiece& piece, int unit) const override {
@@ -53,6 +58,7 @@ class SlicedParameters : public ParameterStore {
     bool in_use = false;  // gathered, not only prefetched
   };
   void start(Unit& unit, int index);
+  static void close(Unit& unit);
 
   Context context_;
   std::vector<Bucket> plan_;
@@ -69,6 +75,17 @@ void SlicedParameters::start(Unit& unit, int index) {
                         unit.whole.data(), slice, slice};
   unit.work = context_.group.all_gather(std::span(&part, 1), dtype, context_.stream);
   if (!context_.options.overlap) unit.work.wait();
+}
+
+/// A gather under way still writes.
+void SlicedParameters::close(Unit& unit) {
+  if (unit.in_use || !unit.whole) return;
+  try {
+    if (std::uncaught_exceptions() == 0) return unit.work.wait();
+  } catch (const std::exception& error) {
+    log_error(std::string("while closing an optimizer with gathers under way: ") + error.what());
+  }
+  leak(std::move(unit.whole));
 }
 
 void SlicedParameters::gather(int unit) {
