@@ -27,11 +27,9 @@ using kernels::LayerNormForward;
 template <typename T>
 float row_mean(const T* x, std::int64_t columns) {
   const FloatTag tag;
-  auto sum = hn::Zero(tag);
-  for_each_vector(0, columns, [&](std::int64_t i, auto extent) {
-    sum = hn::Add(sum, load(tag, x + i, extent));
-  });
-  return sum_of_lanes(tag, sum) / static_cast<float>(columns);
+  const float sum =
+      sum_of_terms(columns, [=](std::int64_t i, auto extent) { return load(tag, x + i, extent); });
+  return sum / static_cast<float>(columns);
 }
 
 /// Squares of the differences to the mean, not mean of the squares: no cancellation.
@@ -39,12 +37,11 @@ template <typename T>
 float row_variance(const T* x, std::int64_t columns, float mean) {
   const FloatTag tag;
   const auto center = hn::Set(tag, mean);
-  auto sum = hn::Zero(tag);
-  for_each_vector(0, columns, [&](std::int64_t i, auto extent) {
+  const float sum = sum_of_terms(columns, [=](std::int64_t i, auto extent) {
     const auto d = inside_or_zero(tag, hn::Sub(load(tag, x + i, extent), center), extent);
-    sum = hn::MulAdd(d, d, sum);
+    return hn::Mul(d, d);
   });
-  return sum_of_lanes(tag, sum) / static_cast<float>(columns);
+  return sum / static_cast<float>(columns);
 }
 
 template <typename T>

@@ -29,12 +29,11 @@ void rms_normalise_row(const RmsNormForward& args, std::int64_t row) {
   const T* x = static_cast<const T*>(args.x) + row * args.columns;
   T* y = static_cast<T*>(args.y) + row * args.columns;
   const auto* weight = static_cast<const T*>(args.weight);
-  auto squares = hn::Zero(tag);
-  for_each_vector(0, args.columns, [&](std::int64_t i, auto extent) {
+  const float squares = sum_of_terms(args.columns, [=](std::int64_t i, auto extent) {
     const auto value = load(tag, x + i, extent);
-    squares = hn::MulAdd(value, value, squares);
+    return hn::Mul(value, value);
   });
-  const float mean = sum_of_lanes(tag, squares) / static_cast<float>(args.columns);
+  const float mean = squares / static_cast<float>(args.columns);
   const float rstd = 1.0f / std::sqrt(mean + args.epsilon);
   const auto factor = hn::Set(tag, rstd);
   for_each_vector(0, args.columns, [=](std::int64_t i, auto extent) {

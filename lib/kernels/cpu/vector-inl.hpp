@@ -105,6 +105,22 @@ HWY_INLINE float sum_of_lanes(FloatTag tag, FloatVector value) {
   return hn::GetLane(hn::SumOfLanes(tag, value));
 }
 
+/// Sum of the vectors term(i, extent) over [0, count). Terms are zero outside the array. Runs of 32
+/// vectors are summed apart, so that rounding errors stay small where vectors are narrow, too.
+template <typename Term>
+HWY_INLINE float sum_of_terms(std::int64_t count, Term&& term) {
+  const FloatTag tag;
+  const std::int64_t run = 32 * static_cast<std::int64_t>(hn::Lanes(tag));
+  auto total = hn::Zero(tag);
+  for (std::int64_t begin = 0; begin < count; begin += run) {
+    auto part = hn::Zero(tag);
+    for_each_vector(begin, HWY_MIN(count, begin + run),
+                    [&](std::int64_t i, auto extent) { part = hn::Add(part, term(i, extent)); });
+    total = hn::Add(total, part);
+  }
+  return sum_of_lanes(tag, total);
+}
+
 // NOLINTNEXTLINE(google-readability-namespace-comments)
 }  // namespace HWY_NAMESPACE
 }  // namespace tessera
