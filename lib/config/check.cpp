@@ -52,6 +52,12 @@ class Checker {
   void check_data() {
     if (config_.for_training && values_.get("data.train").items.empty())
       missing("data.train", "train: [\"text/*.txt\"]");
+    const bool nothing = values_.get("data.validation") == make_integer(0);
+    if (nothing && values_.integer("run.validate.every").value_or(0) > 0) {
+      config_.notices.push_back(fmt::format(
+          "{}: `run.validate.every` has no effect: `data.validation` holds nothing back",
+          values_.place("run.validate.every")));
+    }
     const auto length = values_.integer("data.sequence_length");
     const auto longest = values_.integer("model.n_positions");
     if (length && longest && *length > *longest) {

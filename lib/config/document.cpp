@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // doc/configuration.md, from the table of keys.
+#include <map>
+#include <string>
+#include <vector>
+
 #include <fmt/format.h>
 
 #include "tessera/config/report.hpp"
@@ -86,16 +90,18 @@ std::string section_of(const std::string& path) {
 }
 
 std::string key_tables() {
-  std::string text, current = "?";
+  std::vector<std::string> sections;
+  std::map<std::string, std::string> rows;
   for (const Row& row : table()) {
     const std::string section = section_of(row.path);
-    if (section != current) {
-      text += section.empty() ? "\n## Top level\n" : fmt::format("\n## {}\n", section);
-      text += kHead;
-      current = section;
-    }
+    std::string& text = rows[section];
+    if (text.empty()) sections.push_back(section);
     text += row_text(row, section.empty() ? row.path : row.path.substr(section.size() + 1));
   }
+  std::string text;
+  for (const std::string& section : sections)
+    text += fmt::format("\n## {}\n{}{}", section.empty() ? "Top level" : section, kHead,
+                        rows.at(section));
   return text;
 }
 

@@ -65,14 +65,24 @@ std::vector<std::string> parameter_names(const NamedType& type) {
   return names;
 }
 
-void check_known(const NamedType& type, const std::string& prefix, const Node& params,
-                 Problems& problems) {
+/// The type that has the parameter, if this one has not.
+const NamedType* owner_of(const std::string& name, const std::vector<NamedType>& types) {
+  for (const NamedType& type : types)
+    if (find(type, name) != nullptr) return &type;
+  return nullptr;
+}
+
+void check_known(const NamedType& type, const std::vector<NamedType>& types,
+                 const std::string& prefix, const Node& params, Problems& problems) {
   for (std::size_t i = 0; i < params.keys.size(); ++i) {
-    if (find(type, params.keys[i]) != nullptr) continue;
-    problems.add(
-        Code::invalid_config,
-        fmt::format("{}: unknown key `{}.{}` of {}{}", params.items[i].source.to_string(), prefix,
-                    params.keys[i], type.name, advice(params.keys[i], parameter_names(type))));
+    const std::string& name = params.keys[i];
+    if (find(type, name) != nullptr) continue;
+    const NamedType* owner = owner_of(name, types);
+    const std::string hint = owner != nullptr ? fmt::format("; it belongs to {}", owner->name)
+                                              : advice(name, parameter_names(type));
+    problems.add(Code::invalid_config,
+                 fmt::format("{}: unknown key `{}.{}` of {}{}", params.items[i].source.to_string(),
+                             prefix, name, type.name, hint));
   }
 }
 
@@ -91,7 +101,7 @@ std::vector<Given> read_named_type(const std::string& prefix, const std::vector<
   const Given* section = find(given, params_path);
   const Node empty;
   const Node& params = section != nullptr ? section->value : empty;
-  check_known(*type, params_path, params, problems);
+  check_known(*type, types, params_path, params, problems);
   for (const Row& row : type->parameters) {
     const std::string path = params_path + "." + row.path;
     const Node* value = params.find(row.path);

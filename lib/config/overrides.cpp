@@ -7,6 +7,7 @@
 
 #include "config/named_type.hpp"
 #include "config/parse.hpp"
+#include "config/walk.hpp"
 
 namespace tessera::config {
 namespace {
@@ -74,14 +75,21 @@ std::vector<std::string> all_paths() {
   return paths;
 }
 
+/// For the first segment that is not known.
+std::string advice_along(const std::string& path) {
+  const Branch* at = &key_tree();
+  for (const std::string& segment : split_path(path)) {
+    const Branch* next = at->find(segment);
+    if (next == nullptr) return advice(segment, *at);
+    at = next;
+  }
+  return "";
+}
+
 void check_known(const std::string& path, const std::string& argument) {
   if (is_known(path)) return;
   std::string hint = did_you_mean(path, all_paths());
-  for (const Row& row : table()) {
-    if (!hint.empty()) break;
-    if (last_segment(row.path) == last_segment(path))
-      hint = fmt::format("; did you mean '{}'?", row.path);
-  }
+  if (hint.empty()) hint = advice_along(path);
   fail(Code::invalid_config, fmt::format("--set {}: unknown path `{}`{}", argument, path, hint));
 }
 

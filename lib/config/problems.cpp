@@ -8,6 +8,7 @@
 namespace tessera::config {
 
 void Problems::add(Code code, std::string message) {
+  if (std::find(messages_.begin(), messages_.end(), message) != messages_.end()) return;
   if (messages_.empty() || code == Code::invalid_config) code_ = code;
   messages_.push_back(std::move(message));
 }

@@ -19,19 +19,23 @@
 namespace tessera::config {
 namespace {
 
+/// A file that the user named: that it cannot be read is a mistake in the input.
+std::string read_input(const std::filesystem::path& path, const std::string& context) {
+  try {
+    return read_text(path);
+  } catch (const Error& error) {
+    fail(Code::invalid_config, context + error.what());
+  }
+}
+
 /// The DeepSpeed configuration that `engine` names.
 Node read_engine_file(const Node& reference, const std::string& run_file) {
   std::filesystem::path path = reference.text;
   if (path.is_relative() && reference.source.kind == Source::Kind::file)
     path = std::filesystem::path(run_file).parent_path() / path;
-  std::string text;
-  try {
-    text = read_text(path);
-  } catch (const Error& error) {
-    fail(error.code(),
-         fmt::format("{}: `engine` is {}, the path of a DeepSpeed configuration: {}",
-                     reference.source.to_string(), describe(reference), error.what()));
-  }
+  const std::string text =
+      read_input(path, fmt::format("{}: `engine` is {}, the path of a DeepSpeed configuration: ",
+                                   reference.source.to_string(), describe(reference)));
   Node engine = parse(text, path.string());
   TESSERA_CHECK(engine.is(Node::Kind::map), Code::invalid_config,
                 fmt::format("{}: holds {}; a DeepSpeed configuration is a section with keys like "
@@ -50,7 +54,12 @@ Node assemble(const std::string& text, RunConfig& config, const ReadOptions& opt
                 fmt::format("{}: holds {}; a run file is a section with the keys model, data, run, "
                             "engine, …",
                             where.to_string(), describe(root)));
-  if (options.allow_bare_engine && looks_like_engine(root)) {
+  if (looks_like_engine(root)) {
+    TESSERA_CHECK(
+        options.allow_bare_engine, Code::invalid_config,
+        fmt::format("{}: is a DeepSpeed configuration alone; write a run file with model, "
+                    "data and run whose `engine` names it",
+                    config.file));
     config.bare_engine = true;
     Node wrapped;
     wrapped.kind = Node::Kind::map;
@@ -66,7 +75,27 @@ Node assemble(const std::string& text, RunConfig& config, const ReadOptions& opt
   rename_aliases(root, problems);
   for (const std::string& set : options.set)
     if (!names_engine(set)) apply_override(root, set);
+  rename_aliases(root, problems);
   return root;
+}
+
+bool is_enabled(const Node& root, const char* section) {
+  const Node* at = &root;
+  for (const char* key : {"engine", section, "enabled"}) {
+    if (at != nullptr) at = at->find(key);
+  }
+  return at != nullptr && at->boolean;
+}
+
+/// DeepSpeed refuses this too; said here, because fp16 alone is refused for another reason.
+void check_precision(const Node& root, Problems& problems) {
+  if (!is_enabled(root, "fp16") || !is_enabled(root, "bf16")) return;
+  const Node& fp16 = *root.find("engine")->find("fp16")->find("enabled");
+  problems.add(
+      Code::invalid_config,
+      fmt::format("{}: `engine.fp16.enabled` and `engine.bf16.enabled` are both true; only "
+                  "one of them can be",
+                  fp16.source.to_string()));
 }
 
 std::string group_of(const std::string& path) {
@@ -177,6 +206,7 @@ RunConfig read_run_text(const std::string& text, const std::string& name,
   config.for_training = options.for_training;
   Problems problems;
   const Node root = assemble(text, config, options, problems);
+  check_precision(root, problems);
   const std::vector<Given> given = walk(root, problems);
   fill_entries(config, given, problems);
   problems.throw_if_any();
@@ -187,7 +217,7 @@ RunConfig read_run_text(const std::string& text, const std::string& name,
 }
 
 RunConfig read_run_file(const std::string& path, const ReadOptions& options) {
-  return read_run_text(read_text(path), path, options);
+  return read_run_text(read_input(path, ""), path, options);
 }
 
 }  // namespace tessera::config

@@ -43,7 +43,9 @@ Branch build_tree() {
 }
 
 std::string range_text(const Type& type) {
-  const bool low = std::isfinite(type.minimum), high = std::isfinite(type.maximum);
+  // A bound that only keeps a number within its C++ type says nothing to a reader.
+  constexpr double kTechnical = 1e9;
+  const bool low = std::isfinite(type.minimum), high = type.maximum < kTechnical;
   if (low && high) {
     return fmt::format(" in {}{}, {}{}", type.above_minimum ? '(' : '[', type.minimum, type.maximum,
                        type.below_maximum ? ')' : ']');

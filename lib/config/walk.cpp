@@ -63,19 +63,9 @@ class Walker {
 
   void unknown(const std::string& key, const std::string& path, const Node& value,
                const Branch& branch) {
-    std::string hint = did_you_mean(key, names_of(branch));
-    if (hint.empty()) hint = elsewhere(key);
-    if (hint.empty()) hint = advice(key, names_of(branch));
-    problems_.add(Code::invalid_config,
-                  fmt::format("{}: unknown key `{}`{}", value.source.to_string(), path, hint));
-  }
-
-  static std::string elsewhere(const std::string& key) {
-    for (const Row& row : table()) {
-      if (row.path.ends_with("." + key) && row.path.find('*') == std::string::npos)
-        return fmt::format("; did you mean '{}'?", row.path);
-    }
-    return "";
+    problems_.add(
+        Code::invalid_config,
+        fmt::format("{}: unknown key `{}`{}", value.source.to_string(), path, advice(key, branch)));
   }
 
   Problems& problems_;
@@ -138,6 +128,18 @@ std::string hint_for(const Row& row, const Node& value) {
   return "";
 }
 
+/// The path that ends in `key` when there is one, or one supported; "" when that is not clear.
+std::string only_path_to(const std::string& key) {
+  std::vector<std::string> all, supported;
+  for (const Row& row : table()) {
+    if (!row.path.ends_with("." + key) || row.path.find('*') != std::string::npos) continue;
+    all.push_back(row.path);
+    if (row.status == Status::supported) supported.push_back(row.path);
+  }
+  if (supported.size() == 1) return supported.front();
+  return all.size() == 1 ? all.front() : "";
+}
+
 bool is_off(const Row& row, const Node& value) {
   if (value.is(Node::Kind::map)) return value.keys.empty();
   if (value == parse_json(row.fallback, row.path)) return true;
@@ -173,8 +175,16 @@ bool check_value(const std::string& path, const Row& row, const Node& value, Pro
   return true;
 }
 
-std::string advice(const std::string& key, const std::vector<std::string>& known) {
-  const std::string near = did_you_mean(key, known);
+std::string advice(const std::string& key, const Branch& section) {
+  const std::vector<std::string> names = names_of(section);
+  const std::string near = did_you_mean(key, names);
+  if (!near.empty()) return near;
+  const std::string path = only_path_to(key);
+  return path.empty() ? advice(key, names) : fmt::format("; did you mean '{}'?", path);
+}
+
+std::string advice(const std::string& name, const std::vector<std::string>& known) {
+  const std::string near = did_you_mean(name, known);
   if (!near.empty()) return near;
   return known.empty() ? "; nothing is known here" : "; known here: " + list_names(known);
 }

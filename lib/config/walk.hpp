@@ -24,8 +24,9 @@ std::vector<Given> walk(const Node& root, Problems& problems);
 /// Checks one value; false if it was refused.
 bool check_value(const std::string& path, const Row& row, const Node& value, Problems& problems);
 
-/// What to say after an unknown key: the nearest known one here, where else the key is known, or
-/// the keys that are known here.
-std::string advice(const std::string& key, const std::vector<std::string>& known);
+/// What to say after an unknown name: the nearest of those known here, or all of them.
+std::string advice(const std::string& name, const std::vector<std::string>& known);
+/// The same for a key of a section; also says where else the key is known.
+std::string advice(const std::string& key, const Branch& section);
 
 }  // namespace tessera::config

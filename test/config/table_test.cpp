@@ -1,0 +1,299 @@
+// SPDX-License-Identifier: Apache-2.0
+// The table of keys: complete, without contradictions, and read by somebody.
+#include "config/table.hpp"
+
+#include <set>
+
+#include <gtest/gtest.h>
+
+#include "config/support.hpp"
+
+namespace tessera::config {
+namespace {
+
+using namespace testing;
+
+TEST(Table, NoKeyStandsTwice) {
+  std::set<std::string> paths;
+  for (const Row& row : table()) EXPECT_TRUE(paths.insert(row.path).second) << row.path;
+}
+
+TEST(Table, EveryRowSaysWhatItMeansOrWhyItHasNoEffect) {
+  for (const Row& row : table()) {
+    const bool reason = row.status == Status::no_effect || !row.later.empty();
+    const bool meaning = row.status == Status::supported || row.status == Status::not_yet;
+    EXPECT_TRUE(!reason || !row.note.empty()) << row.path;
+    EXPECT_TRUE(!meaning || !row.meaning.empty()) << row.path;
+  }
+}
+
+TEST(Table, OtherNamesLeadToKnownKeysInTheSameSection) {
+  for (const auto& [name, target] : aliases()) {
+    EXPECT_EQ(find_row(name), nullptr) << name;
+    EXPECT_EQ(name.substr(0, name.rfind('.')), target.substr(0, target.rfind('.'))) << name;
+    const Branch* at = &key_tree();
+    for (const std::string& segment : split_path(target)) {
+      at = at->find(segment);
+      ASSERT_NE(at, nullptr) << target;
+    }
+  }
+}
+
+/// Keys of DeepSpeed's configuration, at least one of each section, so that none is forgotten.
+const std::vector<std::string> kDeepSpeedKeys = {
+    "train_batch_size",
+    "train_micro_batch_size_per_gpu",
+    "gradient_accumulation_steps",
+    "managed_gradient_accumulation",
+    "optimizer.type",
+    "optimizer.params",
+    "optimizer.legacy_fusion",
+    "scheduler.type",
+    "scheduler.params",
+    "communication_data_type",
+    "seq_parallel_communication_data_type",
+    "prescale_gradients",
+    "gradient_predivide_factor",
+    "gradient_allreduce_op",
+    "sparse_gradients",
+    "gradient_clipping",
+    "disable_allgather",
+    "zero_allow_untested_optimizer",
+    "zero_force_ds_cpu_optimizer",
+    "graph_harvesting",
+    "steps_per_print",
+    "wall_clock_breakdown",
+    "memory_breakdown",
+    "dump_state",
+    "dataloader_drop_last",
+    "vocabulary_size",
+    "use_data_before_expert_parallelism",
+    "sequence_parallel_size",
+    "data_parallel_size",
+    "use_node_local_storage",
+    "log_level",
+    "weight_quantization",
+    "quantize_training",
+    "fp16.enabled",
+    "fp16.auto_cast",
+    "fp16.loss_scale",
+    "fp16.initial_scale_power",
+    "fp16.loss_scale_window",
+    "fp16.hysteresis",
+    "fp16.consecutive_hysteresis",
+    "fp16.min_loss_scale",
+    "fp16.fp16_master_weights_and_grads",
+    "bf16.enabled",
+    "bf16.immediate_grad_update",
+    "bf16.check_grad_overflow",
+    "bf16.bf16_master_weights_and_grads",
+    "bf16.bf16_optimizer_states",
+    "amp.enabled",
+    "torch_autocast.enabled",
+    "torch_autocast.dtype",
+    "torch_autocast.lower_precision_safe_modules",
+    "data_types.grad_accum_dtype",
+    "data_types.param_dtype",
+    "data_types.buffer_dtype",
+    "activation_checkpointing.partition_activations",
+    "activation_checkpointing.cpu_checkpointing",
+    "activation_checkpointing.contiguous_memory_optimization",
+    "activation_checkpointing.number_checkpoints",
+    "activation_checkpointing.synchronize_checkpoint_boundary",
+    "activation_checkpointing.profile",
+    "progressive_layer_drop.enabled",
+    "progressive_layer_drop.theta",
+    "progressive_layer_drop.gamma",
+    "pipeline.stages",
+    "pipeline.partition",
+    "pipeline.seed_layers",
+    "pipeline.activation_checkpoint_interval",
+    "pipeline.pipe_partitioned",
+    "pipeline.grad_partitioned",
+    "pipeline.use_reentrant",
+    "timers.throughput.enabled",
+    "timers.throughput.synchronized",
+    "flops_profiler.enabled",
+    "comms_logger.enabled",
+    "comms_logger.prof_ops",
+    "tensorboard.enabled",
+    "wandb.project",
+    "csv_monitor.job_name",
+    "comet.mode",
+    "aio.block_size",
+    "aio.use_gds",
+    "nebula.enabled",
+    "datastates_ckpt",
+    "zero_optimization.stage",
+    "zero_optimization.contiguous_gradients",
+    "zero_optimization.reduce_scatter",
+    "zero_optimization.reduce_bucket_size",
+    "zero_optimization.use_multi_rank_bucket_allreduce",
+    "zero_optimization.allgather_partitions",
+    "zero_optimization.allgather_bucket_size",
+    "zero_optimization.overlap_comm",
+    "zero_optimization.load_from_fp32_weights",
+    "zero_optimization.elastic_checkpoint",
+    "zero_optimization.sub_group_size",
+    "zero_optimization.cpu_offload",
+    "zero_optimization.cpu_offload_param",
+    "zero_optimization.cpu_offload_use_pin_memory",
+    "zero_optimization.stage3_prefetch_bucket_size",
+    "zero_optimization.stage3_param_persistence_threshold",
+    "zero_optimization.stage3_model_persistence_threshold",
+    "zero_optimization.stage3_max_live_parameters",
+    "zero_optimization.stage3_max_reuse_distance",
+    "zero_optimization.stage3_gather_16bit_weights_on_model_save",
+    "zero_optimization.stage3_module_granularity_threshold",
+    "zero_optimization.stage3_use_all_reduce_for_fetch_params",
+    "zero_optimization.stage3_allgather_sequential",
+    "zero_optimization.ignore_unused_parameters",
+    "zero_optimization.legacy_stage1",
+    "zero_optimization.round_robin_gradients",
+    "zero_optimization.zero_hpz_partition_size",
+    "zero_optimization.zero_quantized_weights",
+    "zero_optimization.zero_quantized_nontrainable_weights",
+    "zero_optimization.zero_quantized_gradients",
+    "zero_optimization.zeropp_loco_param.err_beta",
+    "zero_optimization.mics_shard_size",
+    "zero_optimization.mics_hierarchical_params_gather",
+    "zero_optimization.memory_efficient_linear",
+    "zero_optimization.pipeline_loading_checkpoint",
+    "zero_optimization.override_module_apply",
+    "zero_optimization.log_trace_cache_warnings",
+    "zero_optimization.enable_sanity_checks",
+    "zero_optimization.save_muon_momentum_buffer_in_memory",
+    "zero_optimization.leaf_module.classes",
+    "zero_optimization.offload_param.buffer_size",
+    "zero_optimization.offload_optimizer.ratio",
+    "zero_optimization.zenflow.topk_ratio",
+    "curriculum_learning.schedule_config.root_degree",
+    "data_efficiency.seed",
+    "data_efficiency.data_sampling.curriculum_learning.curriculum_metrics.x.difficulty_type",
+    "data_efficiency.data_sampling.dynamic_batching.max_tokens",
+    "data_efficiency.data_routing.random_ltd.random_ltd_schedule.schedule_config.seq_per_step",
+    "checkpoint.tag_validation",
+    "checkpoint.parallel_write.pipeline_stage",
+    "checkpoint.writer.io_multiplier",
+    "elasticity.version",
+    "autotuning.model_info",
+    "sparse_attention.num_sliding_window_blocks",
+    "tensor_parallel.tp.tp_grain_size",
+    "tensor_parallel.partition_config.layer_specs",
+    "expert_parallel.autoep_size",
+    "compile.passes",
+    "hybrid_engine.enable_cuda_graph",
+    "compression_training.layer_reduction.teacher_layer",
+    "compression_training.weight_quantization.different_groups.g.params.start_bits",
+    "compression_training.sparse_pruning.shared_parameters.excluded_modules"};
+
+TEST(Table, KnowsDeepSpeedsKeys) {
+  for (const std::string& path : kDeepSpeedKeys)
+    EXPECT_NE(find_row("engine." + path), nullptr) << path;
+}
+
+/// A supported key that nothing reads would be silently ignored: changing it has to change the
+/// configuration.
+TEST(Table, EverySupportedKeyChangesTheConfiguration) {
+  const std::vector<std::pair<std::string, std::string>> changes = {
+      {"device", "cpu"},
+      {"data.train", "[z]"},
+      {"data.validation", "0.5"},
+      {"data.tokenizer", "t"},
+      {"data.sequence_length", "16"},
+      {"data.field", "f"},
+      {"run.folder", "f"},
+      {"run.steps", "7"},
+      {"run.minutes", "7"},
+      {"run.seed", "7"},
+      {"run.recompute", "full"},
+      {"run.threads", "7"},
+      {"run.log_every", "7"},
+      {"run.checkpoint.every", "7"},
+      {"run.checkpoint.keep", "7"},
+      {"run.validate.every", "7"},
+      {"run.validate.batches", "7"},
+      {"mesh.data", "2"},
+      {"comm.transport", "shm"},
+      {"comm.nodes", "[[0]]"},
+      {"comm.checked", "true"},
+      {"comm.timeout_seconds", "7"},
+      {"comm.reduce_every_micro_batch", "true"},
+      {"model.n_layer", "7"},
+      {"model.n_embd", "12"},
+      {"model.n_head", "2"},
+      {"model.n_positions", "512"},
+      {"model.n_inner", "7"},
+      {"model.vocab_size", "700"},
+      {"model.activation_function", "gelu"},
+      {"model.embd_pdrop", "0"},
+      {"model.attn_pdrop", "0"},
+      {"model.resid_pdrop", "0"},
+      {"model.layer_norm_epsilon", "0.1"},
+      {"model.initializer_range", "0.1"},
+      {"model.tie_word_embeddings", "false"},
+      {"model.scale_attn_weights", "false"},
+      {"model.scale_attn_by_inverse_layer_idx", "true"},
+      {"engine.train_batch_size", "64"},
+      {"engine.train_micro_batch_size_per_gpu", "2"},
+      {"engine.gradient_clipping", "7"},
+      {"engine.steps_per_print", "7"},
+      {"engine.wall_clock_breakdown", "true"},
+      {"engine.log_level", "debug"},
+      {"engine.data_parallel_size", "2"},
+      {"engine.bf16.enabled", "false"},
+      {"engine.zero_optimization.stage", "1"},
+      {"engine.zero_optimization.reduce_bucket_size", "7"},
+      {"engine.zero_optimization.allgather_bucket_size", "7"},
+      {"engine.zero_optimization.stage3_prefetch_bucket_size", "7"},
+      {"engine.zero_optimization.overlap_comm", "false"},
+      {"engine.optimizer.type", "Adam"}};
+  // Keys whose only other values are refused, and those that the tests of their rule cover.
+  std::set<std::string> covered = {"model",
+                                   "engine",
+                                   "run.tokens",
+                                   "run.epochs",
+                                   "model.model_type",
+                                   "engine.gradient_accumulation_steps",
+                                   "engine.communication_data_type",
+                                   "engine.data_types.grad_accum_dtype",
+                                   "engine.optimizer.params",
+                                   "engine.scheduler.type",
+                                   "engine.scheduler.params"};
+  RunConfig base = read_example();
+  resolve(base, Facts{});
+  for (const auto& [path, value] : changes) {
+    RunConfig changed = read_example({path + "=" + value});
+    resolve(changed, Facts{});
+    EXPECT_FALSE(changed == base) << path;
+    covered.insert(path);
+  }
+  for (const Row& row : table())
+    EXPECT_TRUE(row.status != Status::supported || covered.count(row.path)) << row.path;
+}
+
+TEST(Table, EveryParameterOfATypeChangesTheConfiguration) {
+  const std::map<std::string, std::string> changes = {{"lr", "7"},
+                                                      {"betas", "[0.1, 0.2]"},
+                                                      {"eps", "7"},
+                                                      {"weight_decay", "7"},
+                                                      {"decay_all", "true"},
+                                                      {"no_decay_patterns", "[x]"},
+                                                      {"adam_w_mode", "false"},
+                                                      {"bias_correction", "false"},
+                                                      {"momentum", "0.5"},
+                                                      {"dampening", "0.5"}};
+  for (const NamedType& type : optimizer_types()) {
+    for (const Row& row : type.parameters) {
+      if (row.status != Status::supported || row.path == "nesterov") continue;
+      const std::string set =
+          "engine.optimizer={type: " + type.name + ", params: {" + row.path + ": ";
+      EXPECT_FALSE(read_example({set + changes.at(row.path) + "}}"}) ==
+                   read_example({set + row.fallback + "}}"}))
+          << type.name << " " << row.path;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace tessera::config
