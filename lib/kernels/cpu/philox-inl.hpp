@@ -11,45 +11,63 @@
 
 #include <hwy/highway.h>
 
+#include "tessera/base/random.hpp"
+
 #include "kernels/cpu/vector-inl.hpp"
 
 HWY_BEFORE_NAMESPACE();
 namespace tessera {
 namespace HWY_NAMESPACE {
 
-struct Product {
-  WordVector high, low;
-};
-/// 32 x 32 -> 64 bits in every lane.
-HWY_INLINE Product multiply(WordVector a, WordVector b) {
-  const WordTag tag;
 #if HWY_TARGET == HWY_SCALAR
-  const auto product = std::uint64_t{hn::GetLane(a)} * hn::GetLane(b);
-  return {hn::Set(tag, static_cast<std::uint32_t>(product >> 32)), hn::Mul(a, b)};
-#else
-  const hn::RepartitionToWide<WordTag> wide;
-  const auto even = hn::MulEven(a, b);
-  const auto odd = hn::MulEven(hn::BitCast(tag, hn::ShiftRight<32>(hn::BitCast(wide, a))), b);
-  const auto top = hn::And(odd, hn::Set(wide, 0xffffffff00000000u));
-  const auto high = hn::Or(hn::ShiftRight<32>(even), top);
-  return {hn::BitCast(tag, high), hn::Mul(a, b)};
-#endif
+
+HWY_INLINE void philox_blocks(WordVector (&c)[4], std::uint32_t key0, std::uint32_t key1) {
+  const auto words = philox(
+      {hn::GetLane(c[0]), hn::GetLane(c[1]), hn::GetLane(c[2]), hn::GetLane(c[3])}, {key0, key1});
+  for (size_t i = 0; i < 4; ++i) c[i] = hn::Set(WordTag(), words[i]);
 }
 
-/// Philox4x32-10 on four counter words in place, as tessera::philox.
+#else
+
+using PairTag = hn::RepartitionToWide<WordTag>;
+using PairVector = hn::Vec<PairTag>;
+
+/// One round on blocks whose words are the low halves of 64-bit lanes. The high halves hold
+/// leftovers, which a multiplication does not look at.
+HWY_INLINE void philox_round(PairVector (&c)[4], PairVector key0, PairVector key1) {
+  const WordTag words;
+  const auto multiply = [=](PairVector a, std::uint32_t b) {
+    return hn::MulEven(hn::BitCast(words, a), hn::Set(words, b));
+  };
+  const auto a = multiply(c[0], 0xD2511F53u), b = multiply(c[2], 0xCD9E8D57u);
+  c[0] = hn::Xor3(hn::ShiftRight<32>(b), c[1], key0);
+  c[2] = hn::Xor3(hn::ShiftRight<32>(a), c[3], key1);
+  c[1] = b;
+  c[3] = a;
+}
+
+/// Philox4x32-10 on four counter words in place, as tessera::philox. Even and odd lanes go apart,
+/// because products are 64 bits wide.
 HWY_INLINE void philox_blocks(WordVector (&c)[4], std::uint32_t key0, std::uint32_t key1) {
-  const WordTag tag;
+  const WordTag words;
+  const PairTag pairs;
+  PairVector even[4], odd[4];
+  for (int i = 0; i < 4; ++i) {
+    even[i] = hn::BitCast(pairs, c[i]);
+    odd[i] = hn::ShiftRight<32>(even[i]);
+  }
   for (int round = 0; round < 10; ++round) {
-    const Product a = multiply(c[0], hn::Set(tag, 0xD2511F53u));
-    const Product b = multiply(c[2], hn::Set(tag, 0xCD9E8D57u));
-    c[0] = hn::Xor(hn::Xor(b.high, c[1]), hn::Set(tag, key0));
-    c[2] = hn::Xor(hn::Xor(a.high, c[3]), hn::Set(tag, key1));
-    c[1] = b.low;
-    c[3] = a.low;
+    const auto k0 = hn::Set(pairs, key0), k1 = hn::Set(pairs, key1);
+    philox_round(even, k0, k1);
+    philox_round(odd, k0, k1);
     key0 += 0x9E3779B9u;
     key1 += 0xBB67AE85u;
   }
+  for (int i = 0; i < 4; ++i)
+    c[i] = hn::OddEven(hn::BitCast(words, hn::ShiftLeft<32>(odd[i])), hn::BitCast(words, even[i]));
 }
+
+#endif
 
 /// Words of up to kCount consecutive indices.
 template <std::int64_t kCount>
