@@ -106,6 +106,8 @@ TEST_P(GemmTest, LargerThanItsBlocks) {
   check({.m = 300, .n = 500, .k = 1500, .transpose_b = true});
   check({.m = 1, .n = 3000, .k = 700, .transpose_b = true, .bias = true});
   check({.m = 200, .n = 100, .k = 2000, .transpose_a = true, .beta = 1});
+  check({.m = 1100, .n = 10, .k = 20, .pad_a = 1, .pad_c = 3, .beta = 1, .bias = true});
+  check({.m = 1100, .n = 10, .k = 20, .transpose_a = true, .pad_a = 1});
 }
 
 TEST_P(GemmTest, EmptySums) {
