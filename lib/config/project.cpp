@@ -91,7 +91,7 @@ void project_optimizer(Values& values, OptimizerConfig& optimizer) {
   optimizer.beta1 = adam ? betas.items[0].number : 0;
   optimizer.beta2 = adam ? betas.items[1].number : 0;
   optimizer.eps = number("eps", 0);
-  optimizer.decoupled = flag("adam_w_mode");
+  optimizer.decoupled = optimizer.type == "AdamW" || flag("adam_w_mode");
   optimizer.bias_correction = flag("bias_correction");
   optimizer.momentum = number("momentum", 0);
   optimizer.dampening = number("dampening", 0);

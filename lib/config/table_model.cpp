@@ -5,16 +5,24 @@
 namespace tessera::config {
 namespace {
 
+// As the model itself has it: ids and positions are 32-bit.
+constexpr double kMost = 1 << 24;
+
 void add_sizes(RowList& rows) {
-  rows.supported("model_type", one_of({"gpt2"}), "null",
-                 "The architecture. Required when the model is inline.");
-  rows.supported("n_layer", integer(1, 1e6), "12", "Blocks.");
-  rows.supported("n_embd", integer(1, 1e9), "768", "Width.");
-  rows.supported("n_head", integer(1, 1e6), "12", "Attention heads; they divide the width.");
-  rows.supported("n_positions", integer(1, 1e9), "1024", "Longest sequence.");
-  rows.supported("n_inner", integer(1, 1e9), "null",
+  rows.supported("model_type",
+                 one_of({"gpt2", "llama", "mistral", "mixtral", "qwen2", "qwen3", "opt", "bloom",
+                         "gpt_neox", "bert"}),
+                 "null", "The architecture. Required when the model is inline.")
+      .with_later({"\"llama\"", "\"mistral\"", "\"mixtral\"", "\"qwen2\"", "\"qwen3\"", "\"opt\"",
+                   "\"bloom\"", "\"gpt_neox\"", "\"bert\""},
+                  "use gpt2");
+  rows.supported("n_layer", integer(1, 1 << 16), "12", "Blocks.");
+  rows.supported("n_embd", integer(1, kMost), "768", "Width.");
+  rows.supported("n_head", integer(1, kMost), "12", "Attention heads; they divide the width.");
+  rows.supported("n_positions", integer(1, kMost), "1024", "Longest sequence.");
+  rows.supported("n_inner", integer(1, 4.0 * kMost), "null",
                  "Inner width of the feed-forward part. null: 4 × n_embd.");
-  rows.supported("vocab_size", integer(1, 2147483647).or_auto(), "\"auto\"",
+  rows.supported("vocab_size", integer(1, kMost).or_auto(), "\"auto\"",
                  "Tokens. auto: the tokenizer's.");
 }
 
@@ -36,6 +44,24 @@ void add_behaviour(RowList& rows) {
                  "Divide scores by the layer's number, too.");
 }
 
+/// What Hugging Face writes into each config.json.
+void add_remarks(RowList& rows) {
+  for (const char* key : {"summary_type", "summary_use_proj", "summary_activation",
+                          "summary_proj_to_labels", "summary_first_dropout", "id2label", "label2id",
+                          "num_labels", "problem_type", "finetuning_task", "task_specific_params",
+                          "is_decoder", "is_encoder_decoder", "tokenizer_class"})
+    rows.no_effect(key, Type{}, "null", "of other heads and tasks");
+  for (const char* key : {"do_sample", "max_length", "min_length", "temperature", "top_k", "top_p"})
+    rows.no_effect(key, Type{}, "null", "`tessera generate` has options for it");
+  rows.no_effect("architectures", texts(), "null", "`model_type` says it");
+  rows.no_effect("torch_dtype", any_text(), "null", "engine.bf16 says it");
+  rows.no_effect("dtype", any_text(), "null", "engine.bf16 says it");
+  rows.no_effect("n_ctx", any_integer(), "null", "an old name of n_positions that nothing reads");
+  for (const char* key : {"transformers_version", "_name_or_path", "output_attentions",
+                          "output_hidden_states", "return_dict", "_attn_implementation"})
+    rows.no_effect(key, Type{}, "null", "of Hugging Face's own software");
+}
+
 }  // namespace
 
 void add_model_rows(RowList& rows) {
@@ -47,18 +73,7 @@ void add_model_rows(RowList& rows) {
   rows.no_effect("use_cache", flag(), "true", "generation always keeps keys and values");
   for (const char* key : {"bos_token_id", "eos_token_id", "pad_token_id"})
     rows.no_effect(key, any_integer().or_(any_list()), "null", "the tokenizer says it");
-  rows.no_effect("summary_type", any_text(), "null", "of classification heads");
-  rows.no_effect("summary_use_proj", flag(), "null", "of classification heads");
-  rows.no_effect("summary_activation", any_text(), "null", "of classification heads");
-  rows.no_effect("summary_proj_to_labels", flag(), "null", "of classification heads");
-  rows.no_effect("summary_first_dropout", any_number(), "null", "of classification heads");
-  rows.no_effect("architectures", texts(), "null", "`model_type` says it");
-  rows.no_effect("torch_dtype", any_text(), "null", "engine.bf16 says it");
-  rows.no_effect("dtype", any_text(), "null", "engine.bf16 says it");
-  rows.no_effect("transformers_version", any_text(), "null", "a remark of other software");
-  rows.no_effect("n_ctx", any_integer(), "null", "an old name of n_positions that nothing reads");
-  rows.no_effect("task_specific_params", any_map(), "null", "a remark for other software");
-  rows.no_effect("_name_or_path", any_text(), "null", "a remark of other software");
+  add_remarks(rows);
   rows.not_yet("add_cross_attention", flag(), "false", "Attend to an encoder.");
 }
 

@@ -37,17 +37,27 @@ void add_rate(RowList& rows) {
       "auto cannot be filled in: nothing else in a run file says the learning rate";
 }
 
-void add_adam(RowList& rows) {
+void add_adam_parameters(RowList& rows) {
   add_rate(rows);
   rows.supported("betas", numbers().or_auto(), "[0.9, 0.999]",
                  "Two numbers in [0, 1): decay of the first and the second moment.");
   rows.supported("eps", number_above(0).or_auto(), "1e-08", "Added to the root.");
   add_decay(rows);
-  rows.supported("adam_w_mode", flag(), "true",
-                 "Decoupled weight decay. false: it is added to the gradient (L2).");
   rows.supported("bias_correction", flag(), "true", "Correct moments for their start at zero.");
   rows.not_yet("amsgrad", flag(), "false", "Largest second moment so far.");
   add_pytorch_switches(rows);
+}
+
+void add_adamw(RowList& rows) {
+  add_adam_parameters(rows);
+  rows.no_effect("adam_w_mode", flag(), "true",
+                 "AdamW always decouples weight decay; Adam has the choice");
+}
+
+void add_adam(RowList& rows) {
+  add_adam_parameters(rows);
+  rows.supported("adam_w_mode", flag(), "true",
+                 "Decoupled weight decay. false: it is added to the gradient (L2).");
 }
 
 void add_sgd(RowList& rows) {
@@ -124,7 +134,7 @@ void add_one_cycle(RowList& rows) {
 
 const std::vector<NamedType>& optimizer_types() {
   static const std::vector<NamedType> types = {
-      make_type("AdamW", add_adam),
+      make_type("AdamW", add_adamw),
       make_type("Adam", add_adam),
       make_type("SGD", add_sgd),
       later("CPUAdam", "use AdamW, which runs on the CPU here"),

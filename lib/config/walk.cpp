@@ -58,7 +58,14 @@ class Walker {
                                 value.source.to_string(), path, describe(value),
                                 list_names(names_of(branch))));
     }
-    if (descend) section(value, branch, path);
+    if (descend && (path != "model" || is_known_model(value))) section(value, branch, path);
+  }
+
+  /// Keys of another architecture would all be unknown, so its name is all there is to say.
+  bool is_known_model(const Node& model) {
+    const Node* type = model.find("model_type");
+    const char* const path = "model.model_type";
+    return type == nullptr || check_value(path, *find_row(path), *type, problems_);
   }
 
   void unknown(const std::string& key, const std::string& path, const Node& value,

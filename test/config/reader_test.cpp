@@ -125,6 +125,12 @@ TEST(Reader, AdamCanAddDecayToTheGradient) {
   EXPECT_EQ(config.engine.optimizer.no_decay_patterns, std::vector<std::string>{"*.wpe.*"});
 }
 
+TEST(Reader, AdamWAlwaysDecouplesDecay) {
+  const RunConfig config = read_example({"engine.optimizer.params.adam_w_mode=false"});
+  EXPECT_TRUE(config.engine.optimizer.decoupled);
+  EXPECT_EQ(config.notices.size(), 1u);
+}
+
 TEST(Reader, SgdHasItsOwnParameters) {
   const RunConfig config = read(with_engine(
       "  train_batch_size: 8\n  optimizer: {type: SGD, params: {lr: 0.1, momentum: 0.9, "

@@ -69,6 +69,14 @@ TEST(Status, MeshAxesDevicesAndRecomputationSayWhatComesLater) {
     EXPECT_THAT(refusal_of(kRunFile, {set}), StartsWith("not supported: --set: ")) << set;
 }
 
+TEST(Status, OtherArchitecturesAreNamedOnceAndNotKeyByKey) {
+  EXPECT_EQ(refusal_of("model: {model_type: llama, rope_theta: 1}\ndata: {train: [x]}\n"
+                       "run: {steps: 1}\n"),
+            "not supported: run.yaml:1: `model.model_type` is \"llama\", which is not available "
+            "yet; use gpt2");
+  EXPECT_THAT(refusal_of("model: {model_type: gtp2}\n"), HasSubstr("did you mean 'gpt2'?"));
+}
+
 TEST(Status, FalseTypesAreWrongAlsoInWhatIsNotAvailable) {
   EXPECT_THAT(refusal_of_engine("fp16: {enabled: maybe}"), StartsWith("invalid configuration"));
   EXPECT_THAT(refusal_of_engine("fp16: {enabled: false, loss_scale: -1}"),

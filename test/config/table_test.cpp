@@ -284,6 +284,7 @@ TEST(Table, EveryParameterOfATypeChangesTheConfiguration) {
                                                       {"momentum", "0.5"},
                                                       {"dampening", "0.5"}};
   for (const NamedType& type : optimizer_types()) {
+    if (type.status != Status::supported) continue;
     for (const Row& row : type.parameters) {
       if (row.status != Status::supported || row.path == "nesterov") continue;
       const std::string set =

@@ -38,7 +38,7 @@ struct OptimizerConfig {
   double beta2 = 0.999;
   double eps = 1e-8;
   double weight_decay = 0;
-  bool decoupled = true;  ///< `adam_w_mode`; false: weight decay is added to the gradient (L2)
+  bool decoupled = true;  ///< Adam's `adam_w_mode`; false: weight decay joins the gradient (L2)
   bool bias_correction = true;  ///< Adam and AdamW
   double momentum = 0;          ///< SGD
   double dampening = 0;         ///< SGD
