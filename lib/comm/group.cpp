@@ -49,13 +49,17 @@ Group::Group(std::shared_ptr<Environment> environment, OwnedComm control, OwnedC
       present_(static_cast<std::size_t>(size_), false) {}
 
 bool Group::Patience::rest() {
+  if (!sleeps_ && ++rests_ % 16 != 0) {
+    sched_yield();
+    return false;
+  }
   const double waited = std::chrono::duration<double>(Clock::now() - start_).count();
   if (timeout_ > 0 && waited > timeout_) return true;
-  const double yields = eager_ ? 2e-3 : 2e-4;
-  if (waited < yields)
-    sched_yield();
-  else
+  sleeps_ = waited > (eager_ ? 2e-3 : 2e-4);
+  if (sleeps_) {
+    rests_ = 15;  // asleep there is always time
     std::this_thread::sleep_for(std::chrono::microseconds(waited < 0.1 ? 20 : 200));
+  }
   return false;
 }
 

@@ -84,7 +84,6 @@ class Group {
 
  private:
   class Patience;
-  void pause(Patience& patience);
   [[noreturn]] void throw_timeout(const Waiting& waiting);
   void serve_roll_calls();
   std::vector<int> call_roll();
@@ -110,12 +109,16 @@ class Group::Patience {
 
   /// True when the deadline has passed.
   bool rest();
+  /// Now and then: time for what is not urgent.
+  bool has_time() const { return rests_ % 16 == 15; }
 
  private:
   using Clock = std::chrono::steady_clock;
   Clock::time_point start_ = Clock::now();
   double timeout_;
   bool eager_;
+  bool sleeps_ = false;
+  int rests_ = 0;
 };
 
 inline void spin_pause() {
@@ -126,15 +129,11 @@ inline void spin_pause() {
 
 template <typename Ready>
 void Group::await(Ready&& ready, const Waiting& waiting) {
-  const int spins = environment_->oversubscribed ? 1 : 4000;
-  for (int spin = 0; spin < spins; ++spin) {
-    if (ready()) return;
-    spin_pause();
-  }
+  if (ready()) return;
   Patience patience(*environment_);
   while (!ready()) {
     environment_->progress_all();
-    serve_roll_calls();
+    if (patience.has_time()) serve_roll_calls();
     if (patience.rest()) throw_timeout(waiting);
   }
 }

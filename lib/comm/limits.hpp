@@ -13,8 +13,10 @@ struct Limits {
   std::int64_t exchange_bytes = std::int64_t{8} << 20;
   /// One of the two halves of a rank's staging area in shared memory.
   std::int64_t staging_bytes = std::int64_t{1} << 20;
-  /// All-reduces up to this size are exchanged whole and folded by everybody.
+  /// All-reduces up to this size are exchanged whole and folded by everybody (mpi).
   std::int64_t small_bytes = 4096;
+  /// Contributions up to this size travel in the announcement (shm).
+  std::int64_t inline_bytes = 1024;
 };
 
 /// Process-wide; must be the same on all ranks, and not change while a Runtime lives.

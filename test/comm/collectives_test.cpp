@@ -279,8 +279,12 @@ TEST(Collectives, LargeAndOdd) {
 /// All internal limits tiny: everything goes in many pieces.
 TEST(Collectives, InManyPieces) {
   const comm::Limits before = comm::limits();
-  comm::limits() = {
-      .message_bytes = 104, .exchange_bytes = 1000, .staging_bytes = 2048, .small_bytes = 8};
+  comm::limits() = {.message_bytes = 104,
+                    .exchange_bytes = 1000,
+                    .staging_bytes = 2048,
+                    .small_bytes = 8,
+                    .inline_bytes = 8,
+                    .inline_bytes = 8};
   for (const Variant& variant : variants()) {
     const auto runtime = start(variant);
     for (const bool shared : {false, true}) {

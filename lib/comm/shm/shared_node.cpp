@@ -3,6 +3,7 @@
 #include "comm/shm/shared_node.hpp"
 
 #include <algorithm>
+#include <sched.h>
 
 #include "comm/limits.hpp"
 
@@ -22,6 +23,7 @@ void store(std::uint64_t& word, std::uint64_t value) {
 
 /// The control memory of one rank. Each counter has a cache line, written by its owner only.
 struct SharedNode::Block {
+  alignas(64) std::uint64_t core;  ///< where the rank runs, plus one
   alignas(64) std::uint64_t executed;
   alignas(64) std::uint64_t filled;  ///< staging rounds
   alignas(64) std::uint64_t drained;
@@ -114,6 +116,16 @@ bool SharedNode::all_filled() {
 
 void SharedNode::finish_round() {
   store(block(rank()).drained, static_cast<std::uint64_t>(++round_));
+}
+
+bool SharedNode::shares_core() {
+  const int core = sched_getcpu();
+  // Written only when it changes: otherwise peers read it from their own caches.
+  if (core != core_) store(block(rank()).core, static_cast<std::uint64_t>(core) + 1);
+  core_ = core;
+  for (int r = 0; r < size(); ++r)
+    if (r != rank() && load(block(r).core) == static_cast<std::uint64_t>(core) + 1) return true;
+  return false;
 }
 
 std::vector<int> SharedNode::not_announced(std::int64_t number) const {

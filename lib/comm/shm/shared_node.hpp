@@ -66,6 +66,9 @@ class SharedNode {
   bool all_filled();
   void finish_round();
 
+  /// True when a peer was last seen on the core that this rank runs on.
+  bool shares_core();
+
   std::vector<int> not_announced(std::int64_t number) const;
   std::vector<int> not_executed(std::int64_t number) const;
   std::vector<int> not_filled() const;
@@ -90,6 +93,7 @@ class SharedNode {
   std::int64_t executed_ = 0;
   std::int64_t executed_by_all_ = 0;  ///< last seen
   std::int64_t round_ = 0;
+  int core_ = -1;
 };
 
 }  // namespace tessera::comm

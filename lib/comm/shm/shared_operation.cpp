@@ -102,57 +102,6 @@ StagedRounds SharedAllReduce::stage() {
   return staged_reduce_scatter(scatter_).then(staged_all_gather(gather_));
 }
 
-InlineAllReduce::InlineAllReduce(SharedNode& node, const FoldOrder& order, std::byte* data,
-                                 std::int64_t count, DType dtype, Reduction reduction)
-    : node_(node),
-      order_(order),
-      data_(data),
-      count_(count),
-      dtype_(dtype),
-      reduction_(reduction),
-      number_(node.new_operation()) {}
-
-bool InlineAllReduce::execute() {
-  if (!announced_) {
-    Slot* slot = node_.slot_to_fill(number_);
-    if (slot == nullptr) return false;
-    std::memcpy(slot->payload, data_, static_cast<std::size_t>(count_ * width_of(dtype_)));
-    node_.announce(number_);
-    announced_ = true;
-  }
-  if (!node_.all_announced(number_)) return false;
-  // Few ranks keep their sources on the stack: this path is all about latency.
-  constexpr std::size_t kFew = 16;
-  const void* few[kFew];
-  std::vector<const void*> many;
-  const std::size_t n = order_.ranks.size();
-  if (n > kFew) many.resize(n);
-  const void** sources = n > kFew ? many.data() : few;
-  for (std::size_t i = 0; i < n; ++i) sources[i] = node_.slot(order_.ranks[i], number_).payload;
-  void* const target = data_;
-  fold({{sources, n},
-        order_.node_ends,
-        {&target, 1},
-        dtype_,
-        dtype_,
-        reduction_,
-        node_.size(),
-        count_});
-  node_.count_executed();
-  return true;
-}
-
-bool SharedBarrier::execute() {
-  if (!announced_) {
-    if (node_.slot_to_fill(number_) == nullptr) return false;
-    node_.announce(number_);
-    announced_ = true;
-  }
-  if (!node_.all_announced(number_)) return false;
-  node_.count_executed();
-  return true;
-}
-
 SharedReduceScatter::SharedReduceScatter(SharedNode& node, const FoldOrder& order,
                                          std::vector<Part> parts, DType dtype, Reduction reduction)
     : SharedOperation(node),

@@ -67,38 +67,6 @@ class SharedAllReduce : public SharedOperation {
   StagedCall gather_;
 };
 
-/// Contributions travel in the slot itself; everybody folds all of them.
-class InlineAllReduce : public Operation {
- public:
-  InlineAllReduce(SharedNode& node, const FoldOrder& order, std::byte* data, std::int64_t count,
-                  DType dtype, Reduction reduction);
-  bool execute() override;
-  std::vector<int> missing() const override { return node_.not_announced(number_); }
-
- private:
-  SharedNode& node_;
-  const FoldOrder& order_;
-  std::byte* data_;
-  std::int64_t count_;
-  DType dtype_;
-  Reduction reduction_;
-  const std::int64_t number_;
-  bool announced_ = false;
-};
-
-/// Also the barrier, with no data at all.
-class SharedBarrier : public Operation {
- public:
-  explicit SharedBarrier(SharedNode& node) : node_(node), number_(node.new_operation()) {}
-  bool execute() override;
-  std::vector<int> missing() const override { return node_.not_announced(number_); }
-
- private:
-  SharedNode& node_;
-  const std::int64_t number_;
-  bool announced_ = false;
-};
-
 class SharedReduceScatter : public SharedOperation {
  public:
   SharedReduceScatter(SharedNode& node, const FoldOrder& order, std::vector<Part> parts,

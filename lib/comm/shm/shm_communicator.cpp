@@ -11,8 +11,8 @@
 #include "tessera/base/log.hpp"
 #include "tessera/base/number_format.hpp"
 
-#include "comm/limits.hpp"
 #include "comm/sequence.hpp"
+#include "comm/shm/inline_operation.hpp"
 #include "comm/shm/shared_operation.hpp"
 
 namespace tessera::comm {
@@ -41,12 +41,16 @@ Buffer allocate_in(SharedNode& node, std::size_t bytes, Purpose purpose) {
 
 template <typename Small>
 BaseCommunicator::Started ShmCommunicator::soon(Small operation) {
-  const int tries = group().environment().oversubscribed ? 1 : 200;
-  for (int i = 0; queue().empty() && i < tries; ++i) {
+  if (queue().empty()) {
     if (operation.execute()) return nullptr;
-    spin_pause();
+    // Well below the price of a sleep, and in vain when a peer waits for this very core.
+    const bool spin = !group().environment().oversubscribed && !node_->shares_core();
+    for (int i = 0; spin && i < 100; ++i) {
+      spin_pause();
+      if (operation.execute()) return nullptr;
+    }
   }
-  return std::make_shared<Small>(operation);
+  return std::make_shared<Small>(std::move(operation));
 }
 
 template <typename Make>
@@ -63,8 +67,8 @@ BaseCommunicator::Started ShmCommunicator::in_slots(std::vector<Part> parts, con
 
 BaseCommunicator::Started ShmCommunicator::start_all_reduce(std::byte* data, std::int64_t count,
                                                             DType dtype, Reduction reduction) {
-  const auto bytes = static_cast<std::size_t>(count) * size_of(dtype);
-  if (bytes <= std::min<std::size_t>(Slot::kPayload, limits().small_bytes))
+  const auto bytes = count * static_cast<std::int64_t>(size_of(dtype));
+  if (bytes <= inline_bytes())
     return soon(InlineAllReduce(*node_, fold_order(), data, count, dtype, reduction));
   auto operation =
       std::make_shared<SharedAllReduce>(*node_, fold_order(), data, count, dtype, reduction);
@@ -74,6 +78,8 @@ BaseCommunicator::Started ShmCommunicator::start_all_reduce(std::byte* data, std
 
 BaseCommunicator::Started ShmCommunicator::start_reduce_scatter(std::vector<Part> parts,
                                                                 DType dtype, Reduction reduction) {
+  if (InlineReduceScatter::fits(parts, size(), dtype))
+    return soon(InlineReduceScatter(*node_, fold_order(), std::move(parts), dtype, reduction));
   return in_slots(std::move(parts), [&](std::vector<Part> some) {
     auto operation = std::make_shared<SharedReduceScatter>(*node_, fold_order(), std::move(some),
                                                            dtype, reduction);
@@ -83,6 +89,8 @@ BaseCommunicator::Started ShmCommunicator::start_reduce_scatter(std::vector<Part
 }
 
 BaseCommunicator::Started ShmCommunicator::start_all_gather(std::vector<Part> parts, DType dtype) {
+  if (InlineAllGather::fits(parts, dtype))
+    return soon(InlineAllGather(*node_, std::move(parts), dtype));
   return in_slots(std::move(parts), [&](std::vector<Part> some) {
     auto operation = std::make_shared<SharedAllGather>(*node_, std::move(some), dtype);
     operation->announce();
@@ -107,7 +115,7 @@ BaseCommunicator::Started ShmCommunicator::start_all_to_all(const std::byte* sen
 }
 
 BaseCommunicator::Started ShmCommunicator::start_barrier() {
-  return soon(SharedBarrier(*node_));
+  return soon(InlineBarrier(*node_));
 }
 
 }  // namespace tessera::comm
