@@ -37,6 +37,19 @@ const Options& checked(const Options& options) {
   return options;
 }
 
+/// Every option: overlap and sizes decide, with the order of calls, when memory is allocated
+/// together.
+std::string describe(const Options& o) {
+  const optim::UpdateOptions& r = o.rule;
+  return fmt::format("{} {} {} {} {} {} {} {} {} {}\n", o.stage, to_string(o.dtype),
+                     o.gradient_clipping, to_string(o.reduction), o.accumulation_steps,
+                     o.reduce_every_micro_batch, o.reduce_bucket_size, o.gather_bucket_size,
+                     o.prefetch_elements, o.overlap) +
+         fmt::format("{} {} {} {} {} {} {} {} {} {} {}\n", r.type, r.lr, r.weight_decay, r.beta1,
+                     r.beta2, r.epsilon, r.adam_w_mode, r.bias_correction, r.momentum, r.dampening,
+                     r.nesterov);
+}
+
 }  // namespace
 
 PartitionedOptimizer::Impl::Impl(Communicator& communicator, const Options& given)
@@ -88,12 +101,7 @@ int PartitionedOptimizer::Impl::add(const ParamView& view, Kind wanted) {
 }
 
 void PartitionedOptimizer::Impl::check_declaration() const {
-  std::string description =
-      fmt::format("{} {} {} {} {} {} {} {} {} {} {}\n", options.stage, rule->name(),
-                  tessera::to_string(options.dtype), options.gradient_clipping,
-                  tessera::to_string(options.reduction), options.accumulation_steps,
-                  options.reduce_every_micro_batch, options.reduce_bucket_size,
-                  options.gather_bucket_size, options.prefetch_elements, kind == Kind::lent);
+  std::string description = describe(options) + (kind == Kind::lent ? "lent\n" : "own\n");
   for (const FlatUnit& unit : layout.units())
     description += fmt::format("unit {} {}\n", unit.name, unit.parameters);
   for (std::size_t i = 0; i < views.size(); ++i)

@@ -212,6 +212,15 @@ TEST(Declaration, HasToAgreeOverTheRanks) {
   }
 }
 
+TEST(Declaration, IncludesTheOptions) {
+  if (world().size() == 1) GTEST_SKIP() << "needs two ranks";
+  Options options = usual_options(1, DType::fp32);
+  options.overlap = world().rank() == 0;
+  PartitionedOptimizer optimizer(world(), options);
+  optimizer.add("w", {3});
+  EXPECT_THROW(optimizer.commit(), Error);
+}
+
 TEST(OptionsCheck, RefusesImpossibleValues) {
   const auto refuses = [](auto change) {
     Options options = usual_options(1, DType::fp32);
