@@ -283,7 +283,6 @@ TEST(Collectives, InManyPieces) {
                     .exchange_bytes = 1000,
                     .staging_bytes = 2048,
                     .small_bytes = 8,
-                    .inline_bytes = 8,
                     .inline_bytes = 8};
   for (const Variant& variant : variants()) {
     const auto runtime = start(variant);
