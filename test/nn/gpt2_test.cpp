@@ -127,6 +127,49 @@ TEST(Gpt2, RowsInOneBatchOrInTwoDropTheSame) {
   EXPECT_NEAR(apart, together, 1e-6 * together);
 }
 
+/// Gradients in fp32 of a bf16 model after the given micro-batches, which add up.
+std::vector<Tensor> accumulated(const std::vector<Batch>& batches) {
+  Gpt2 model(small_config(), {.dtype = DType::bf16});
+  StrictOwner owner(model, DType::fp32);
+  owner.initialize(5);
+  owner.clear_gradients();
+  for (const Batch& batch : batches) {
+    Tape tape(Recording::on, &owner);
+    model.forward_loss(tape, batch);
+    tape.backward();
+  }
+  std::vector<Tensor> gradients;
+  for (std::size_t i = 0; i < owner.size(); ++i) gradients.push_back(owner.gradient(i));
+  return gradients;
+}
+
+TEST(Gpt2, MicroBatchesAccumulateInFp32) {
+  const Batch first = random_batch(2, 9, 41, 5), second = random_batch(1, 13, 41, 6);
+  const std::vector<Tensor> a = accumulated({first}), b = accumulated({second});
+  const std::vector<Tensor> both = accumulated({first, second});
+  for (std::size_t i = 0; i < both.size(); ++i) {
+    for (std::int64_t j = 0; j < both[i].numel(); ++j) {
+      const float sum = a[i].as<float>()[j] + b[i].as<float>()[j];
+      ASSERT_NEAR(both[i].as<float>()[j], sum, 1e-5f * (1 + std::fabs(sum))) << i << " " << j;
+    }
+  }
+}
+
+TEST(Gpt2, FrozenParametersGetNoGradient) {
+  Gpt2 model(small_config(), {});
+  for (const NamedParameter& named : model.units()[1].parameters)
+    named.parameter->trainable = false;
+  model.units()[0].parameters[0].parameter->trainable = false;
+  StrictOwner owner(model, DType::fp32);
+  owner.initialize(5);
+  owner.clear_gradients();
+  Tape tape(Recording::on, &owner);
+  model.forward_loss(tape, random_batch(2, 9, 41, 7));
+  tape.backward();
+  for (const NamedParameter& named : model.parameters())
+    EXPECT_EQ(named.parameter->gradient_written, named.parameter->trainable) << named.name;
+}
+
 TEST(Gpt2, EvaluationHasNoDropoutAndAgreesWithTheLogits) {
   Gpt2 model(small_config(), {});
   StrictOwner owner(model, DType::fp32);

@@ -59,7 +59,7 @@ class StrictOwner : public autograd::UnitHooks {
   void gradients_ready(int unit) override {
     diary.push_back(fmt::format("!{}", unit));
     for_each(unit, [&](Parameter& parameter, std::size_t) {
-      EXPECT_TRUE(parameter.gradient_written);
+      EXPECT_EQ(parameter.gradient_written, parameter.trainable);
       parameter.gradient = {};
     });
   }
