@@ -1,0 +1,329 @@
+// SPDX-License-Identifier: Apache-2.0
+// Saving: rank 0 lays out the file, every rank writes its pieces, rank 0 commits.
+#include "tessera/checkpoint/writer.hpp"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <exception>
+#include <fcntl.h>
+#include <filesystem>
+#include <sstream>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <utility>
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include "tessera/base/atomic_file.hpp"
+#include "tessera/base/error.hpp"
+#include "tessera/base/file.hpp"
+#include "tessera/base/random.hpp"
+#include "tessera/base/timer.hpp"
+#include "tessera/checkpoint/checksum.hpp"
+#include "tessera/device/buffer.hpp"
+
+#include "checkpoint/fault_point.hpp"
+#include "checkpoint/metadata.hpp"
+#include "checkpoint/sum_over_ranks.hpp"
+
+namespace tessera::checkpoint {
+namespace {
+
+void check_pieces(const TensorRecord& tensor) {
+  for (const Piece& piece : tensor.pieces) {
+    const std::int64_t size = tensor.shape.numel();
+    TESSERA_CHECK(piece.begin >= 0 && piece.count >= 0 && piece.begin <= size - piece.count,
+                  Code::invalid_argument,
+                  fmt::format("a piece of {} is elements [{}, {} + {}), but the tensor has {}",
+                              tensor.path, piece.begin, piece.begin, piece.count, size));
+    TESSERA_CHECK(piece.count == 0 || piece.data != nullptr || piece.fill, Code::invalid_argument,
+                  fmt::format("a piece of {} has neither data nor fill", tensor.path));
+  }
+}
+
+void check_same_list(Communicator& group, const std::vector<TensorRecord>& tensors) {
+  std::string list;
+  for (const TensorRecord& tensor : tensors)
+    list +=
+        fmt::format("{} {} {}\n", tensor.path, tensor.shape.to_string(), to_string(tensor.dtype));
+  const std::uint64_t hash = checksum_range("datasets", 0, list.data(), DType::uint8,
+                                            static_cast<std::int64_t>(list.size()));
+  const auto all =
+      group.all_gather_text(fmt::format("{} datasets, hash {:016x}", tensors.size(), hash));
+  for (std::size_t rank = 0; rank < all.size(); ++rank)
+    TESSERA_CHECK(all[rank] == all[0], Code::invalid_argument,
+                  fmt::format("ranks list different datasets to save: rank 0 {}, rank {} {}",
+                              all[0], rank, all[rank]));
+}
+
+/// Every element must belong to one piece. Pieces that tile [0, size) form a path from 0 to size:
+/// each inner boundary ends one piece and begins another. A random function h of the boundary turns
+/// that into one sum: Σ h(end) - h(begin) = h(size) - h(0) for no other set of pieces.
+void check_coverage(Communicator& group, const std::vector<TensorRecord>& tensors) {
+  std::vector<std::uint64_t> sums;
+  const auto h = [](std::size_t tensor, std::int64_t boundary) {
+    return mix(tensor, static_cast<std::uint64_t>(boundary));
+  };
+  for (std::size_t t = 0; t < tensors.size(); ++t) {
+    std::uint64_t elements = 0;
+    std::uint64_t boundaries = 0;
+    for (const Piece& piece : tensors[t].pieces) {
+      elements += static_cast<std::uint64_t>(piece.count);
+      boundaries += h(t, piece.begin + piece.count) - h(t, piece.begin);
+    }
+    sums.push_back(elements);
+    sums.push_back(boundaries);
+  }
+  sum_over_ranks(group, sums);
+  for (std::size_t t = 0; t < tensors.size(); ++t) {
+    const std::int64_t size = tensors[t].shape.numel();
+    const bool tiled =
+        sums[2 * t] == static_cast<std::uint64_t>(size) && sums[2 * t + 1] == h(t, size) - h(t, 0);
+    TESSERA_CHECK(tiled, Code::invalid_argument,
+                  fmt::format("the pieces of {} have {} elements over all ranks, the tensor has "
+                              "{}: they leave a hole or overlap",
+                              tensors[t].path, sums[2 * t], size));
+  }
+}
+
+/// Asks for the space now, so that a full disk is known before anything is written.
+void reserve(const std::string& path, std::int64_t bytes) {
+  const int descriptor = ::open(path.c_str(), O_WRONLY | O_CLOEXEC);
+  if (descriptor < 0) return;
+  const int result = ::fallocate(descriptor, 0, 0, bytes);
+  const int error = errno;
+  ::close(descriptor);
+  TESSERA_CHECK(
+      result == 0 || (error != ENOSPC && error != EDQUOT && error != EFBIG), Code::io,
+      fmt::format("cannot write {}: {} bytes are needed: {}", path, bytes, std::strerror(error)));
+}
+
+}  // namespace
+
+std::function<void(const char*)>& fault_hook() {
+  static std::function<void(const char*)> hook;
+  return hook;
+}
+
+struct Writer::Impl {
+  Communicator& group;
+  std::string path;
+  Header header;
+  std::vector<TensorRecord> tensors;
+  State state;
+  WriteOptions options;
+  std::string temporary;
+  std::vector<std::int64_t> offsets;
+  std::vector<std::uint64_t> checksums;
+  int descriptor = -1;
+  std::string error;
+  WriteReport report;
+  Timer timer;
+
+  ~Impl() {
+    if (descriptor >= 0) ::close(descriptor);
+    if (!temporary.empty() && group.rank() == 0) ::unlink(temporary.c_str());
+  }
+
+  void create_on_first_rank() {
+    fault_point("create");
+    TESSERA_CHECK(options.replace || !std::filesystem::exists(path), Code::io,
+                  fmt::format("{} exists already and is not overwritten", path));
+    temporary = temporary_name(path);
+    offsets = create_file(temporary, header, tensors, state);
+    report.file_bytes = static_cast<std::int64_t>(std::filesystem::file_size(temporary));
+    reserve(temporary, report.file_bytes);
+  }
+
+  void share_layout() {
+    std::string text =
+        fmt::format("{}\n{} {}", temporary, report.file_bytes, fmt::join(offsets, " "));
+    std::istringstream layout(group.broadcast_text(text, 0));
+    std::getline(layout, temporary);
+    layout >> report.file_bytes;
+    offsets.resize(tensors.size());
+    for (std::int64_t& offset : offsets) layout >> offset;
+  }
+
+  void open() {
+    descriptor = ::open(temporary.c_str(), O_WRONLY | O_CLOEXEC);
+    TESSERA_CHECK(descriptor >= 0, Code::io,
+                  fmt::format("cannot open {}: {}", temporary, std::strerror(errno)));
+  }
+
+  void write_pieces();
+  void seal_and_rename();
+};
+
+namespace {
+
+/// Gathers neighbouring pieces in a bounded buffer and writes each contiguous run at once.
+class Stage {
+ public:
+  Stage(int descriptor, const std::string& path, std::int64_t bytes, WriteReport& report)
+      : descriptor_(descriptor),
+        path_(path),
+        buffer_(allocate(static_cast<std::size_t>(std::max<std::int64_t>(bytes, 4096)), Device{},
+                         Purpose::workspace)),
+        report_(report) {}
+
+  /// Room for up to `bytes` bytes that belong at `offset`; returns how many there are, at least
+  /// `item` bytes.
+  std::int64_t make_room(std::int64_t offset, std::int64_t bytes, std::int64_t item) {
+    if (offset != offset_ + used_ || free() < item) flush();
+    if (used_ == 0) offset_ = offset;
+    return std::min(bytes, free() / item * item);
+  }
+  std::byte* end() const { return buffer_.as<std::byte>() + used_; }
+  void advance(std::int64_t bytes) { used_ += bytes; }
+
+  void flush() {
+    if (used_ == 0) return;
+    fault_point("write");
+    write_at(descriptor_, buffer_.data(), static_cast<std::size_t>(used_), offset_, path_);
+    report_.bytes += used_;
+    ++report_.writes;
+    used_ = 0;
+  }
+
+ private:
+  std::int64_t free() const { return static_cast<std::int64_t>(buffer_.bytes()) - used_; }
+
+  int descriptor_;
+  const std::string& path_;
+  Buffer buffer_;
+  WriteReport& report_;
+  std::int64_t offset_ = -1;
+  std::int64_t used_ = 0;
+};
+
+/// Puts one piece through the stage and returns its part of the checksum.
+std::uint64_t write_piece(Stage& stage, const TensorRecord& tensor, const Piece& piece,
+                          std::int64_t tensor_offset) {
+  const auto item = static_cast<std::int64_t>(size_of(tensor.dtype));
+  std::uint64_t checksum = 0;
+  for (std::int64_t done = 0; done < piece.count;) {
+    const std::int64_t offset = tensor_offset + (piece.begin + done) * item;
+    const std::int64_t bytes = stage.make_room(offset, (piece.count - done) * item, item);
+    const std::int64_t count = bytes / item;
+    if (piece.data != nullptr)
+      std::memcpy(stage.end(), static_cast<const std::byte*>(piece.data) + done * item,
+                  static_cast<std::size_t>(bytes));
+    else
+      piece.fill(done, count, stage.end());
+    checksum += checksum_range(checksum_name(tensor.path), piece.begin + done, stage.end(),
+                               tensor.dtype, count);
+    stage.advance(bytes);
+    done += count;
+  }
+  return checksum;
+}
+
+}  // namespace
+
+void Writer::Impl::write_pieces() {
+  struct Place {
+    std::int64_t offset;
+    std::size_t tensor;
+    const Piece* piece;
+  };
+  std::vector<Place> places;
+  for (std::size_t t = 0; t < tensors.size(); ++t)
+    for (const Piece& piece : tensors[t].pieces)
+      places.push_back(
+          {offsets[t] + piece.begin * static_cast<std::int64_t>(size_of(tensors[t].dtype)), t,
+           &piece});
+  std::stable_sort(places.begin(), places.end(),
+                   [](const Place& a, const Place& b) { return a.offset < b.offset; });
+  checksums.assign(tensors.size(), 0);
+  Stage stage(descriptor, path, options.staging_bytes, report);
+  for (const Place& place : places)
+    checksums[place.tensor] +=
+        write_piece(stage, tensors[place.tensor], *place.piece, offsets[place.tensor]);
+  stage.flush();
+  fault_point("flush");
+  const int result = ::fsync(descriptor);
+  const int flush_error = errno;
+  // Network file systems report a full disk as late as here.
+  const int closed = ::close(std::exchange(descriptor, -1));
+  TESSERA_CHECK(
+      result == 0 && closed == 0, Code::io,
+      fmt::format("cannot flush {}: {}", path, std::strerror(result != 0 ? flush_error : errno)));
+}
+
+void Writer::Impl::seal_and_rename() {
+  fault_point("seal");
+  seal_file(temporary, tensors, checksums);
+  sync_to_disk(temporary);
+  fault_point("rename");
+  rename_file(temporary, path, options.replace);
+  temporary.clear();
+}
+
+Writer::Writer(Communicator& group, std::string path, Header header,
+               std::vector<TensorRecord> tensors, State state, const WriteOptions& options)
+    : impl_(new Impl{group,
+                     std::move(path),
+                     std::move(header),
+                     std::move(tensors),
+                     std::move(state),
+                     options,
+                     {},
+                     {},
+                     {},
+                     -1,
+                     {},
+                     {},
+                     {}}) {
+  const Traffic::Pause pause(group.traffic());
+  agreeing(group, [&] {
+    for (const TensorRecord& tensor : impl_->tensors) check_pieces(tensor);
+  });
+  check_same_list(group, impl_->tensors);
+  check_coverage(group, impl_->tensors);
+}
+
+Writer::~Writer() = default;
+
+void Writer::create() {
+  Communicator& group = impl_->group;
+  const Traffic::Pause pause(group.traffic());
+  agreeing(group, [&] {
+    if (group.rank() == 0) impl_->create_on_first_rank();
+  });
+  impl_->share_layout();
+  agreeing(group, [&] { impl_->open(); });
+}
+
+void Writer::write() noexcept {
+  try {
+    impl_->write_pieces();
+  } catch (const std::exception& error) {
+    impl_->error = error.what();
+  }
+}
+
+WriteReport Writer::commit() {
+  Communicator& group = impl_->group;
+  const Traffic::Pause pause(group.traffic());
+  group.agree(impl_->error, Code::io);
+  sum_over_ranks(group, impl_->checksums);
+  agreeing(group, [&] {
+    if (group.rank() == 0) impl_->seal_and_rename();
+  });
+  impl_->report.seconds = impl_->timer.seconds();
+  return impl_->report;
+}
+
+WriteReport save(Communicator& group, const std::string& path, const Header& header,
+                 std::vector<TensorRecord> tensors, const State& state,
+                 const WriteOptions& options) {
+  Writer writer(group, path, header, std::move(tensors), state, options);
+  writer.create();
+  writer.write();
+  return writer.commit();
+}
+
+}  // namespace tessera::checkpoint
