@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <utility>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
@@ -12,6 +13,7 @@
 #include "tessera/checkpoint/checksum.hpp"
 
 #include "checkpoint/hdf5.hpp"
+#include "checkpoint/trailer.hpp"
 
 namespace tessera::checkpoint {
 namespace {
@@ -38,22 +40,6 @@ Handle access_list() {
   return list;
 }
 
-/// The sum over root attributes: HDF5 itself does not guard texts.
-std::uint64_t header_checksum(std::int64_t format_version, const std::string& library_version,
-                              const Header& header) {
-  const auto text = [](const char* name, const std::string& value) {
-    return checksum_range(name, 0, value.data(), DType::uint8,
-                          static_cast<std::int64_t>(value.size()));
-  };
-  const auto number = [](const char* name, std::int64_t value) {
-    return checksum_range(name, 0, &value, DType::int64, 1);
-  };
-  return text("format", kFormat) + number("format_version", format_version) +
-         text("library_version", library_version) + number("step", header.step) +
-         number("samples", header.samples) + number("tokens", header.tokens) +
-         text("model", header.model) + text("config", header.config);
-}
-
 void write_header(hid_t file, const Header& header) {
   hdf5::write_text_attribute(file, "format", kFormat);
   hdf5::write_integer_attribute(file, "format_version", kFormatVersion);
@@ -63,7 +49,6 @@ void write_header(hid_t file, const Header& header) {
   hdf5::write_integer_attribute(file, "tokens", header.tokens);
   hdf5::write_text_attribute(file, "model", header.model);
   hdf5::write_text_attribute(file, "config", header.config);
-  hdf5::write_checksum_attribute(file, header_checksum(kFormatVersion, TESSERA_VERSION, header));
   hdf5::write_integer_attribute(file, "complete", 0);
 }
 
@@ -179,6 +164,10 @@ DatasetInfo read_dataset_info(hid_t file, const std::string& path) {
   return info;
 }
 
+std::int64_t bytes_of(const TensorRecord& tensor) {
+  return tensor.shape.numel() * static_cast<std::int64_t>(size_of(tensor.dtype));
+}
+
 #if H5_VERSION_GE(1, 12, 0)
 using ObjectInfo = H5O_info2_t;
 constexpr auto kVisit = H5Ovisit3;
@@ -202,9 +191,10 @@ std::vector<std::string> dataset_paths(hid_t file) {
 }
 
 void read_header(hid_t file, Metadata& metadata) {
-  TESSERA_CHECK(
-      H5Aexists(file, "format") > 0 && hdf5::read_text_attribute(file, "format") == kFormat,
-      Code::io, "it is not a Tessera checkpoint (no attribute format 'tessera')");
+  const htri_t named = H5Aexists(file, "format");
+  check(named, "read its attributes");
+  TESSERA_CHECK(named > 0 && hdf5::read_text_attribute(file, "format") == kFormat, Code::io,
+                "it is not a Tessera checkpoint (no attribute format 'tessera')");
   metadata.format_version = hdf5::read_integer_attribute(file, "format_version");
   TESSERA_CHECK(metadata.format_version >= 1 && metadata.format_version <= kFormatVersion, Code::io,
                 fmt::format("it has format version {}; this program reads up to {}: use a newer "
@@ -219,16 +209,10 @@ void read_header(hid_t file, Metadata& metadata) {
   header.tokens = hdf5::read_integer_attribute(file, "tokens");
   header.model = hdf5::read_text_attribute(file, "model");
   header.config = hdf5::read_text_attribute(file, "config");
-  const std::uint64_t expected = hdf5::read_checksum_attribute(file);
-  const std::uint64_t found =
-      header_checksum(metadata.format_version, metadata.library_version, header);
-  TESSERA_CHECK(expected == found, Code::io,
-                fmt::format("its attributes are damaged: checksum {} expected, {} found",
-                            format_checksum(expected), format_checksum(found)));
 }
 
 void read_all(const std::string& path, Metadata& metadata) {
-  const hdf5::Quiet quiet;
+  check_trailer(path);
   const Handle access = access_list();
   TESSERA_CHECK(H5Fis_hdf5(path.c_str()) > 0, Code::io, "it is not an HDF5 file");
   const Handle file(H5Fopen(path.c_str(), H5F_ACC_RDONLY, access.id()), H5Fclose, "open it");
@@ -273,7 +257,7 @@ std::vector<std::int64_t> create_file(const std::string& path, const Header& hea
 }
 
 void seal_file(const std::string& path, std::span<const TensorRecord> tensors,
-               std::span<const std::uint64_t> checksums) {
+               std::span<const std::int64_t> offsets, std::span<const std::uint64_t> checksums) {
   const hdf5::Quiet quiet;
   const Handle access = access_list();
   Handle file(H5Fopen(path.c_str(), H5F_ACC_RDWR, access.id()), H5Fclose,
@@ -284,6 +268,10 @@ void seal_file(const std::string& path, std::span<const TensorRecord> tensors,
   }
   hdf5::write_integer_attribute(file.id(), "complete", 1);
   file.close(fmt::format("write {}", path));
+  std::vector<ByteRange> data;
+  for (std::size_t i = 0; i < tensors.size(); ++i)
+    data.emplace_back(offsets[i], offsets[i] + bytes_of(tensors[i]));
+  append_trailer(path, std::move(data));
 }
 
 Metadata read_metadata(const std::string& path) {
@@ -293,6 +281,7 @@ Metadata read_metadata(const std::string& path) {
                             error ? error.message() : "it is not a regular file"));
   Metadata metadata;
   metadata.file_bytes = static_cast<std::int64_t>(std::filesystem::file_size(path));
+  const hdf5::Quiet quiet;
   try {
     read_all(path, metadata);
   } catch (const Error& caught) {

@@ -28,9 +28,9 @@ struct Metadata {
 std::vector<std::int64_t> create_file(const std::string& path, const Header& header,
                                       std::span<const TensorRecord> tensors, const State& state);
 
-/// Writes the tensors' checksums and marks the file as complete.
+/// Writes the tensors' checksums, marks the file as complete and adds the trailer.
 void seal_file(const std::string& path, std::span<const TensorRecord> tensors,
-               std::span<const std::uint64_t> checksums);
+               std::span<const std::int64_t> offsets, std::span<const std::uint64_t> checksums);
 
 /// Reads and checks all of it. Errors as Reader's.
 Metadata read_metadata(const std::string& path);

@@ -133,16 +133,13 @@ struct Writer::Impl {
                   fmt::format("{} exists already and is not overwritten", path));
     temporary = temporary_name(path);
     offsets = create_file(temporary, header, tensors, state);
-    report.file_bytes = static_cast<std::int64_t>(std::filesystem::file_size(temporary));
-    reserve(temporary, report.file_bytes);
+    reserve(temporary, static_cast<std::int64_t>(std::filesystem::file_size(temporary)));
   }
 
   void share_layout() {
-    std::string text =
-        fmt::format("{}\n{} {}", temporary, report.file_bytes, fmt::join(offsets, " "));
+    const std::string text = fmt::format("{}\n{}", temporary, fmt::join(offsets, " "));
     std::istringstream layout(group.broadcast_text(text, 0));
     std::getline(layout, temporary);
-    layout >> report.file_bytes;
     offsets.resize(tensors.size());
     for (std::int64_t& offset : offsets) layout >> offset;
   }
@@ -255,8 +252,9 @@ void Writer::Impl::write_pieces() {
 
 void Writer::Impl::seal_and_rename() {
   fault_point("seal");
-  seal_file(temporary, tensors, checksums);
+  seal_file(temporary, tensors, offsets, checksums);
   sync_to_disk(temporary);
+  report.file_bytes = static_cast<std::int64_t>(std::filesystem::file_size(temporary));
   fault_point("rename");
   rename_file(temporary, path, options.replace);
   temporary.clear();
@@ -313,6 +311,8 @@ WriteReport Writer::commit() {
   agreeing(group, [&] {
     if (group.rank() == 0) impl_->seal_and_rename();
   });
+  impl_->report.file_bytes =
+      std::stoll(group.broadcast_text(fmt::format("{}", impl_->report.file_bytes), 0));
   impl_->report.seconds = impl_->timer.seconds();
   return impl_->report;
 }
