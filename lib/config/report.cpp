@@ -41,7 +41,7 @@ std::string yaml_key(const std::string& key) {
   return is_plain(key) ? key : json_string(key);
 }
 
-/// Values that follow from others, so that the file also fits another rank count or type.
+/// Values that follow from the others and the ranks, so that the file also fits other ranks.
 bool stays_auto(std::string_view path) {
   return path == "mesh.data" || path == "engine.gradient_accumulation_steps" ||
          path == "engine.communication_data_type";
@@ -53,7 +53,7 @@ class YamlWriter {
   void add(const Entry& entry) {
     Node value = parse_json(entry.value, entry.path);
     std::string remark;
-    if (entry.automatic && stays_auto(entry.path) && !value.is_text("auto")) {
+    if (stays_auto(entry.path) && !value.is_text("auto")) {
       remark = fmt::format("  # {} in this run", entry.value);
       value = make_text("auto");
     }
@@ -119,8 +119,11 @@ std::string to_json(const RunConfig& config) {
 
 std::string to_yaml(const RunConfig& config) {
   YamlWriter writer;
-  for (const Entry& entry : config.entries)
-    if (entry.value != "null" && entry.path != "run.total_steps") writer.add(entry);
+  for (const Entry& entry : config.entries) {
+    const bool follows =
+        entry.path == "run.total_steps" || entry.path == "engine.data_parallel_size";
+    if (entry.value != "null" && !follows) writer.add(entry);
+  }
   return writer.text();
 }
 

@@ -4,6 +4,8 @@
 
 #include <gtest/gtest.h>
 
+#include "tessera/config/report.hpp"
+
 #include "config/support.hpp"
 
 namespace tessera::config {
@@ -25,6 +27,18 @@ TEST(Compare, WhatMayChangeIsNoDifference) {
         "run.checkpoint.every=3", "engine.train_micro_batch_size_per_gpu=8", "run.recompute=full"})
     EXPECT_FALSE(compare(base, resolved({set})).has_value()) << set;
   EXPECT_FALSE(compare(base, resolved({}, 2)).has_value());
+}
+
+TEST(Compare, ARunsOwnFileNeedsNoResolving) {
+  RunConfig first = read_example({"mesh.data=4", "engine.gradient_accumulation_steps=2"});
+  Facts facts = on_ranks(4);
+  facts.vocabulary = 257;
+  resolve(first, facts);
+  const RunConfig made_with = read(to_yaml(first));
+  RunConfig now = read_example({"engine.train_micro_batch_size_per_gpu=1"});
+  facts.ranks = 16;
+  resolve(now, facts);
+  EXPECT_FALSE(compare(made_with, now).has_value());
 }
 
 TEST(Compare, WhatMayNotChangeIsNamed) {

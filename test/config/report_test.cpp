@@ -51,6 +51,7 @@ TEST(Report, YamlRepeatsTheRun) {
        "engine.fp16.enabled=false"},
       {"engine.scheduler={type: OneCycle, params: {cycle_min_lr: 1e-5, cycle_max_lr: 0.1}}",
        "engine.zero_optimization.sub_group_size=1e9", "run.folder='no'", "mesh.data=4"},
+      {"engine.data_parallel_size=4", "engine.gradient_accumulation_steps=2"},
       {"engine.train_batch_size=null", "engine.gradient_accumulation_steps=3",
        "engine.amp={enabled: false, 'odd key': [1]}", "run.seed=9007199254740993"}};
   for (const auto& set : sets) {

@@ -18,7 +18,9 @@ struct Difference {
 
 /// The first difference among what may not change when a run is continued: model, data, tokenizer,
 /// sequence length, global batch, seed, kind of optimizer. Mesh, stage, transport, threads, folder,
-/// length of the run, rates and dtype may differ. Compare resolved configurations.
+/// length of the run, rates and dtype may differ. `now` must be resolved. `made_with`
+/// is a run's config.yaml as it was read: do not resolve it, as its micro-batch need not fit the
+/// ranks of now.
 std::optional<Difference> compare(const RunConfig& made_with, const RunConfig& now);
 
 /// One line `path: value` for each value, sources left out: equal exactly when the values are.

@@ -13,7 +13,8 @@ std::string print_resolved(const RunConfig& config);
 /// {"path": {"value": …, "source": "run.yaml:3"}, …} in the same order.
 std::string to_json(const RunConfig& config);
 /// A run file with every value; reading and resolving it on as many ranks gives an equal RunConfig.
-/// gradient_accumulation_steps and mesh.data stay `auto`, so that it also fits other rank counts.
+/// mesh.data and gradient_accumulation_steps are written as `auto`, as they follow from the rest:
+/// so it also fits other rank counts.
 std::string to_yaml(const RunConfig& config);
 
 /// doc/configuration.md: every known key with type, default, status and meaning, from the table
