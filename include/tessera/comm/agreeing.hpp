@@ -10,6 +10,9 @@
 
 namespace tessera {
 
+/// Runs `body` on every rank; if it throws on one, all throw the error of the first rank that
+/// failed. Collective: over `group`, after `body`, which must not communicate where ranks may fail
+/// alone.
 template <typename Body>
 void agreeing(Communicator& group, Body&& body) {
   std::string error;
