@@ -118,6 +118,7 @@ void BaseCommunicator::retire() noexcept {
 void BaseCommunicator::close() {
   if (group_->closed()) return;
   if (!group_->failed()) {
+    group_->serve_peers();
     queue_->drain();
     const Watchdog::Section guard("closing \"" + name() + "\"", group_->timeout());
     close_transport();
@@ -334,7 +335,13 @@ std::string BaseCommunicator::broadcast_text(const std::string& text, int root) 
 
 Buffer BaseCommunicator::allocate(std::size_t bytes, Purpose purpose) {
   begin({"allocate"});
-  return allocate_memory(bytes, purpose);
+  try {
+    return allocate_memory(bytes, purpose);
+  } catch (const Error& error) {
+    // Not every rank may see it, and the others must not wait for this one.
+    group_->mark_failed(error.code(), error.what());
+    throw;
+  }
 }
 
 Buffer BaseCommunicator::allocate_memory(std::size_t bytes, Purpose purpose) {

@@ -81,6 +81,10 @@ class BaseCommunicator : public Communicator {
 
   /// Finishes pending work and frees what MPI holds. Collective; later calls throw.
   void close();
+  /// Tells the peers that this rank does not come any more.
+  void abandon(const std::string& reason) {
+    if (!group_->closed()) group_->mark_failed(Code::peer_failed, reason);
+  }
   void progress_quietly() noexcept { queue_->progress_quietly(); }
 
  protected:

@@ -11,6 +11,7 @@
 #include "tessera/base/error.hpp"
 #include "tessera/base/log.hpp"
 
+#include "comm/hybrid/hybrid_communicator.hpp"
 #include "comm/mpi/mpi_communicator.hpp"
 #include "comm/self/self_communicator.hpp"
 #include "comm/shm/shared_operation.hpp"
@@ -21,14 +22,55 @@ namespace tessera::comm {
 
 namespace {
 
+void warn_of_small_memory(const Group& group) {
+  if (group.rank() == 0)
+    log_warning_once(
+        "shared memory is too small (/dev/shm; containers often have 64 MiB, --shm-size sets it): "
+        "collectives go through MPI messages, which is slower");
+}
+
 std::unique_ptr<BaseCommunicator> make_shm_or_mpi(std::shared_ptr<Group> group) {
   if (group->size() <= SharedAllToAll::kMaxRanks)
     if (auto node = SharedNode::create(group))
       return std::make_unique<ShmCommunicator>(std::move(group), std::move(node));
-  if (group->rank() == 0)
-    log_warning_once(
-        "shared memory is too small (/dev/shm; containers often have 64 MiB, --shm-size sets it): "
-        "collectives go through MPI messages, which is slower");
+  warn_of_small_memory(*group);
+  return std::make_unique<MpiCommunicator>(std::move(group));
+}
+
+/// Nodes of the fold may divide a real node, but not span several.
+bool nodes_share_memory(const Group& group) {
+  for (int node = 0; node < group.nodes().nodes(); ++node) {
+    const std::vector<int> ranks = group.nodes().ranks_of(node);
+    for (const int rank : ranks)
+      if (group.real_nodes().node_of[static_cast<std::size_t>(rank)] !=
+          group.real_nodes().node_of[static_cast<std::size_t>(ranks.front())])
+        return false;
+  }
+  return true;
+}
+
+std::unique_ptr<BaseCommunicator> make_hybrid_or_mpi(std::shared_ptr<Group> group) {
+  const int color = group->nodes().node_of[static_cast<std::size_t>(group->rank())];
+  std::shared_ptr<Group> local;
+  {
+    const Watchdog::Section guard("MPI_Comm_split of \"" + group->name() + "\"", group->timeout());
+    OwnedComm control = split_comm(group->control(), color, group->rank());
+    OwnedComm data = split_comm(group->data(), color, group->rank());
+    const NodeMap single = NodeMap::single(size_of(control.get()));
+    local = std::make_shared<Group>(group->shared_environment(), std::move(control),
+                                    std::move(data), group->name() + " in a node", single, single);
+  }
+  auto node = SharedNode::create(local);
+  const char mine = node ? 1 : 0;
+  const auto all = group->all_gather_fixed(&mine, 1, "asking for shared memory");
+  const bool everywhere =
+      std::all_of(all.begin(), all.end(), [](std::byte has) { return has == std::byte{1}; });
+  if (everywhere)
+    return std::make_unique<HybridCommunicator>(std::move(group), std::move(local),
+                                                std::move(node));
+  if (node) node->close();
+  local->close();
+  warn_of_small_memory(*group);
   return std::make_unique<MpiCommunicator>(std::move(group));
 }
 
@@ -52,6 +94,15 @@ std::unique_ptr<BaseCommunicator> make_communicator(std::shared_ptr<Group> group
   const bool folds_as_one = group->nodes().nodes() == 1;
   if (transport == "shm" || (transport == "auto" && one_node && folds_as_one))
     return make_shm_or_mpi(std::move(group));
+  const bool two_levels = nodes_share_memory(*group);
+  TESSERA_CHECK(
+      transport != "hybrid" || two_levels, Code::invalid_config,
+      fmt::format("comm.transport hybrid needs nodes that share memory, but comm.nodes {} "
+                  "joins ranks of different machines {}",
+                  group->nodes().to_string(), group->real_nodes().to_string()));
+  const bool lonely = group->nodes().nodes() == group->size();
+  if (transport == "hybrid" || (transport == "auto" && two_levels && !lonely))
+    return make_hybrid_or_mpi(std::move(group));
   return std::make_unique<MpiCommunicator>(std::move(group));
 }
 

@@ -3,6 +3,7 @@
 #include "comm/group.hpp"
 
 #include <algorithm>
+#include <cstring>
 #include <limits>
 #include <numeric>
 #include <sched.h>
@@ -22,6 +23,7 @@ namespace {
 
 constexpr int kRollAsk = 1;
 constexpr int kRollAnswer = 2;
+constexpr int kFailure = 3;
 
 Waiting waiting_for(const char* what) {
   return {[what] { return std::string(what); }};
@@ -83,52 +85,63 @@ void Group::throw_timeout(const Waiting& waiting) {
   const std::string text =
       fmt::format("{} on \"{}\" waited longer than comm.timeout_seconds = {}; {}",
                   waiting.describe(), name_, timeout(), who);
-  mark_failed(text);
+  if (failed()) fail(failure_code_, failure_);  // a peer was quicker
+  mark_failed(Code::timeout, text);
   fail(Code::timeout, text);
 }
 
-/// Answers ranks that ask who is here, which also lets MPI move other traffic on.
-void Group::serve_roll_calls() {
-  if (size_ == 1 || closed_) return;
-  int asked = 0;
+bool Group::hear_peer() {
+  int any = 0;
   MPI_Status status;
-  check_mpi(MPI_Iprobe(MPI_ANY_SOURCE, kRollAsk, control(), &asked, &status), "MPI_Iprobe");
-  if (!asked) return;
-  std::int64_t theirs = 0;
+  check_mpi(MPI_Iprobe(MPI_ANY_SOURCE, MPI_ANY_TAG, control(), &any, &status), "MPI_Iprobe");
+  if (!any) return false;
+  int bytes = 0;
+  check_mpi(MPI_Get_count(&status, MPI_BYTE, &bytes), "MPI_Get_count");
+  std::string text(static_cast<std::size_t>(bytes), '\0');
+  const int from = status.MPI_SOURCE;
   check_mpi(
-      MPI_Recv(&theirs, 1, MPI_INT64_T, status.MPI_SOURCE, kRollAsk, control(), MPI_STATUS_IGNORE),
+      MPI_Recv(text.data(), bytes, MPI_BYTE, from, status.MPI_TAG, control(), MPI_STATUS_IGNORE),
       "MPI_Recv");
-  if (theirs >= sequence) present_[static_cast<std::size_t>(status.MPI_SOURCE)] = true;
-  check_mpi(MPI_Send(&sequence, 1, MPI_INT64_T, status.MPI_SOURCE, kRollAnswer, control()),
-            "MPI_Send");
+  if (status.MPI_TAG == kFailure) {
+    if (failure_.empty()) {
+      failure_code_ = static_cast<Code>(text[0]);
+      failure_ = fmt::format("rank {}: {}", from, text.substr(1));
+    }
+    return true;
+  }
+  std::int64_t theirs = 0;
+  std::memcpy(&theirs, text.data(), sizeof theirs);
+  if (theirs >= sequence) present_[static_cast<std::size_t>(from)] = true;
+  if (status.MPI_TAG == kRollAsk) tell(from, kRollAnswer, &sequence, sizeof sequence);
+  return true;
+}
+
+/// Small enough to leave at once, whether or not the peer listens.
+void Group::tell(int to, int tag, const void* data, std::size_t bytes) {
+  check_mpi(MPI_Send(data, static_cast<int>(bytes), MPI_BYTE, to, tag, control()), "MPI_Send");
+}
+
+void Group::serve_peers() {
+  if (size_ == 1 || closed_) return;
+  while (hear_peer()) {
+  }
+  if (failed()) fail(failure_code_, failure_);
 }
 
 /// Asks everybody where they are. Ranks that do not answer soon, or that are at an earlier
 /// operation, have not arrived.
 std::vector<int> Group::call_roll() {
+  using Clock = std::chrono::steady_clock;
   for (int r = 0; r < size_; ++r)
-    if (r != rank_)
-      check_mpi(MPI_Send(&sequence, 1, MPI_INT64_T, r, kRollAsk, control()), "MPI_Send");
+    if (r != rank_) tell(r, kRollAsk, &sequence, sizeof sequence);
   present_[static_cast<std::size_t>(rank_)] = true;
-  const auto end =
-      std::chrono::steady_clock::now() +
-      std::chrono::milliseconds(static_cast<int>(std::clamp(timeout() * 500, 200.0, 2000.0)));
-  while (std::chrono::steady_clock::now() < end &&
-         !std::all_of(present_.begin(), present_.end(), [](bool here) { return here; })) {
-    serve_roll_calls();
-    int answered = 0;
-    MPI_Status status;
-    check_mpi(MPI_Iprobe(MPI_ANY_SOURCE, kRollAnswer, control(), &answered, &status), "MPI_Iprobe");
-    if (answered) {
-      std::int64_t theirs = 0;
-      check_mpi(MPI_Recv(&theirs, 1, MPI_INT64_T, status.MPI_SOURCE, kRollAnswer, control(),
-                         MPI_STATUS_IGNORE),
-                "MPI_Recv");
-      if (theirs >= sequence) present_[static_cast<std::size_t>(status.MPI_SOURCE)] = true;
-    } else {
-      std::this_thread::sleep_for(std::chrono::milliseconds(1));
-    }
-  }
+  const auto patience = static_cast<int>(std::clamp(timeout() * 500, 200.0, 2000.0));
+  const Clock::time_point end = Clock::now() + std::chrono::milliseconds(patience);
+  const auto all_here = [this] {
+    return std::all_of(present_.begin(), present_.end(), [](bool here) { return here; });
+  };
+  while (Clock::now() < end && !all_here())
+    if (!hear_peer()) std::this_thread::sleep_for(std::chrono::milliseconds(1));
   std::vector<int> missing;
   for (int r = 0; r < size_; ++r)
     if (!present_[static_cast<std::size_t>(r)]) missing.push_back(r);
@@ -203,16 +216,30 @@ void Group::check_usable(const char* operation) const {
                 fmt::format("{} on \"{}\", which failed before: {}", operation, name_, failure_));
 }
 
-void Group::mark_failed(const std::string& reason) {
-  if (failure_.empty()) failure_ = reason;
+void Group::mark_failed(Code code, const std::string& reason) {
   environment_->broken = true;
   Session::instance().note_breakdown();
+  if (failed() || closed_) return;
+  failure_ = reason;
+  failure_code_ = code;
+  constexpr std::size_t kLongest = 1000;  // leaves without waiting for the receiver
+  std::string text;
+  text.push_back(static_cast<char>(code));
+  text.append(reason, 0, kLongest);
+  for (int r = 0; r < size_; ++r)
+    if (r != rank_) tell(r, kFailure, text.data(), text.size());
 }
 
 void Group::close() {
   if (closed_) return;
+  if (!failed() && size_ > 1)
+    while (hear_peer()) {
+    }
   closed_ = true;
-  if (failed()) return;
+  if (failed()) {
+    environment_->broken = true;
+    return;
+  }
   const Watchdog::Section guard("MPI_Comm_free of \"" + name_ + "\"", timeout());
   data_.close();
   control_.close();

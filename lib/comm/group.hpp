@@ -74,7 +74,10 @@ class Group {
 
   /// Throws peer_failed after a failure, invalid_argument after close.
   void check_usable(const char* operation) const;
-  void mark_failed(const std::string& reason);
+  /// Later calls throw peer_failed. Peers that wait are told, and throw the same.
+  void mark_failed(Code code, const std::string& reason);
+  /// Answers peers that ask who is here, and hears of failures (thrown).
+  void serve_peers();
   bool failed() const { return !failure_.empty(); }
   /// Frees the MPI communicators. Collective.
   void close();
@@ -85,8 +88,10 @@ class Group {
  private:
   class Patience;
   [[noreturn]] void throw_timeout(const Waiting& waiting);
-  void serve_roll_calls();
+  /// Takes one message of a peer; false when there is none.
+  bool hear_peer();
   std::vector<int> call_roll();
+  void tell(int to, int tag, const void* data, std::size_t bytes);
 
   std::shared_ptr<Environment> environment_;
   OwnedComm control_;
@@ -97,6 +102,7 @@ class Group {
   NodeMap nodes_;
   NodeMap real_nodes_;
   std::string failure_;
+  Code failure_code_ = Code::internal;
   bool closed_ = false;
   std::vector<bool> present_;  ///< ranks heard of during a roll call
 };
@@ -133,7 +139,7 @@ void Group::await(Ready&& ready, const Waiting& waiting) {
   Patience patience(*environment_);
   while (!ready()) {
     environment_->progress_all();
-    if (patience.has_time()) serve_roll_calls();
+    if (patience.has_time()) serve_peers();
     if (patience.rest()) throw_timeout(waiting);
   }
 }

@@ -85,9 +85,9 @@ void OperationQueue::progress() {
   advancing_ = true;
   try {
     advance();
-  } catch (const std::exception& error) {
+  } catch (const Error& error) {
     advancing_ = false;
-    group_->mark_failed(error.what());
+    group_->mark_failed(error.code(), error.what());
     throw;
   }
   advancing_ = false;

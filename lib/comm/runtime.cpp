@@ -37,6 +37,8 @@ struct Runtime::Impl : comm::Closable {
 
   void close();
   void close_inside_finalize() override { close(); }
+  /// Tells peers that wait for this rank that it will not come.
+  void abandon() noexcept;
 };
 
 namespace {
@@ -119,6 +121,7 @@ Runtime::~Runtime() {
   if (!impl_->open) return;
   // Closing is collective: a rank that fails alone must not wait for peers that do not come.
   if (!Session::instance().can_close_in_order() || impl_->environment->broken) {
+    impl_->abandon();
     Session::instance().remove(impl_.get());
     impl_.release();  // NOLINT: MPI's handles stay open, the process is about to end
     return;
@@ -138,9 +141,20 @@ void Runtime::Impl::close() {
     closers.pop_back();
     closer();
   }
+  // A barrier with peers that may never come would hang.
+  if (environment->broken) return abandon();
   // Communicators that still live were made after the ones before them: last first.
   const std::vector<comm::BaseCommunicator*> alive = environment->communicators;
   for (auto it = alive.rbegin(); it != alive.rend(); ++it) (*it)->close();
+}
+
+void Runtime::Impl::abandon() noexcept {
+  try {
+    for (comm::BaseCommunicator* communicator : environment->communicators)
+      communicator->abandon("left after an error of its own");
+  } catch (const std::exception& error) {
+    log_error(error.what());
+  }
 }
 
 int Runtime::rank() const {

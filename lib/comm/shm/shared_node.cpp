@@ -128,6 +128,10 @@ bool SharedNode::shares_core() {
   return false;
 }
 
+bool SharedNode::all_drained(std::int64_t rounds) {
+  return all_at_least(&Block::drained, rounds);
+}
+
 std::vector<int> SharedNode::not_announced(std::int64_t number) const {
   std::vector<int> ranks;
   for (int r = 0; r < size(); ++r)

@@ -65,6 +65,8 @@ class SharedNode {
   void announce_filled();
   bool all_filled();
   void finish_round();
+  /// True when every rank has finished the first `rounds` rounds.
+  bool all_drained(std::int64_t rounds);
 
   /// True when a peer was last seen on the core that this rank runs on.
   bool shares_core();

@@ -7,28 +7,9 @@
 
 #include "tessera/base/shape.hpp"
 
+#include "comm/shm/steps.hpp"
+
 namespace tessera::comm {
-namespace {
-
-/// A round of a call with parts: elements [at, at + chunk) of each piece of a part.
-struct Step {
-  std::size_t part;
-  std::int64_t at;
-};
-
-std::vector<Step> steps_of(const std::vector<Part>& parts, std::int64_t chunk) {
-  std::vector<Step> steps;
-  for (std::size_t p = 0; p < parts.size(); ++p)
-    for (std::int64_t at = 0; at < parts[p].pieces.longest(); at += chunk) steps.push_back({p, at});
-  return steps;
-}
-
-std::int64_t left_in(const Pieces& pieces, int rank, std::int64_t at, std::int64_t chunk) {
-  return std::clamp<std::int64_t>(pieces.length(rank) - at, 0, chunk);
-}
-
-}  // namespace
-
 StagedRounds StagedRounds::then(const StagedRounds& next) const {
   const auto in_turn = [n = rounds_](const auto& mine, const auto& theirs) {
     return [=](std::int64_t round) { round < n ? mine(round) : theirs(round - n); };
