@@ -62,7 +62,9 @@ std::unique_ptr<Runtime> start(const Variant& variant) {
   options.nodes = variant.nodes;
   options.timeout_seconds = 60;
   auto runtime = std::make_unique<Runtime>(options);
-  if (variant.transport != "auto") EXPECT_EQ(runtime->world().transport(), variant.transport);
+  const std::string expected =
+      variant.transport == "auto" ? runtime->world().transport() : variant.transport;
+  EXPECT_EQ(runtime->world().transport(), expected);
   return runtime;
 }
 
