@@ -35,7 +35,7 @@ TEST_P(Transports, GiveTheSameBits) {
   for (const auto& nodes : {one_node(ranks), two_nodes(ranks)}) {
     for (const DType dtype : {DType::fp32, DType::bf16}) {
       std::optional<Outcome> expected;
-      for (const char* transport : {"mpi", "shm"}) {
+      for (const char* transport : {"mpi", "shm", "hybrid"}) {
         Runtime runtime(CommOptions{.transport = transport, .nodes = nodes});
         Options options = testing::usual_options(GetParam(), dtype);
         options.accumulation_steps = 2;
