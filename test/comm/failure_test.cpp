@@ -10,6 +10,8 @@
 #include "tessera/base/timer.hpp"
 #include "tessera/comm/runtime.hpp"
 
+#include "comm/fake/faulty_communicator.hpp"
+
 namespace tessera {
 namespace {
 
@@ -97,6 +99,43 @@ TEST(Timeout, ARankThatLeavesIsNotWaitedFor) {
   }
   EXPECT_LT(timer.seconds(), 20);
   MPI_Barrier(MPI_COMM_WORLD);
+}
+
+/// Ranks that come at all sorts of times get the same results.
+TEST(Faulty, DelaysChangeNothing) {
+  for (const char* transport : {"shm", "mpi"}) {
+    CommOptions options;
+    options.transport = transport;
+    Runtime runtime(options);
+    comm::Faults faults;
+    faults.jitter_seconds = 2e-3;
+    faults.stall_at = runtime.rank() == 1 ? 5 : -1;
+    faults.stall_seconds = 0.1;
+    comm::FaultyCommunicator world(runtime.world(), faults);
+    const Buffer buffer = world.allocate(4 * 4000, Purpose::buckets);
+    for (int k = 0; k < 20; ++k) {
+      std::fill_n(buffer.as<float>(), 4000, static_cast<float>(k + world.rank()));
+      world.all_reduce(buffer.data(), 4000, DType::fp32, Reduction::max, {}).wait();
+      EXPECT_EQ(buffer.as<float>()[3999], static_cast<float>(k + world.size() - 1));
+      EXPECT_EQ(world.all_reduce_scalar(1.0, Reduction::sum), world.size());
+    }
+    EXPECT_EQ(world.calls(), 41);
+  }
+}
+
+TEST(Faulty, AnInjectedFailureBecomesEverybodys) {
+  Runtime runtime;
+  comm::Faults faults;
+  faults.fail_at = runtime.rank() == 1 ? 0 : -1;
+  comm::FaultyCommunicator faulty(runtime.world(), faults);
+  float value = 1;
+  try {
+    agreeing(runtime.world(), [&] { faulty.send(&value, 0, DType::fp32, 0, 0, {}).wait(); });
+    ADD_FAILURE() << "no error";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), Code::mpi);
+    EXPECT_TRUE(contains(error.what(), "rank 1: injected failure of send")) << error.what();
+  }
 }
 
 TEST(Checked, BothSidesAreNamedOnEveryRank) {
