@@ -135,7 +135,7 @@ std::vector<int> Group::call_roll() {
   for (int r = 0; r < size_; ++r)
     if (r != rank_) tell(r, kRollAsk, &sequence, sizeof sequence);
   present_[static_cast<std::size_t>(rank_)] = true;
-  const auto patience = static_cast<int>(std::clamp(timeout() * 500, 200.0, 2000.0));
+  const auto patience = static_cast<int>(std::clamp(timeout() * 500, 500.0, 2000.0));
   const Clock::time_point end = Clock::now() + std::chrono::milliseconds(patience);
   const auto all_here = [this] {
     return std::all_of(present_.begin(), present_.end(), [](bool here) { return here; });

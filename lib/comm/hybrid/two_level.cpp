@@ -10,14 +10,6 @@
 namespace tessera::comm {
 namespace {
 
-/// Ranks inside the node as ranks of the group.
-std::vector<int> as_group_ranks(const std::vector<int>& local, const NodePlan& plan) {
-  std::vector<int> ranks;
-  for (const int index : local)
-    ranks.push_back(plan.local_ranks()[static_cast<std::size_t>(index)]);
-  return ranks;
-}
-
 std::int64_t chunk_for_scatter(const SharedNode& node, const NodePlan& plan, std::int64_t width,
                                std::int64_t wide_width) {
   const auto ranks = static_cast<std::int64_t>(plan.index_of.size());
@@ -154,10 +146,11 @@ bool TwoLevelReduceScatter::execute() {
   return true;
 }
 
+/// A peer whose message is due may itself wait for somebody: only announcements tell who is here.
 std::vector<int> TwoLevelReduceScatter::missing() const {
-  std::vector<int> late = as_group_ranks(node_.not_announced(number_), plan_);
-  if (late.empty() && state_ == State::shown) late = as_group_ranks(node_.not_filled(), plan_);
-  if (late.empty()) late = messages_.missing();
+  std::vector<int> late;
+  for (const int index : node_.not_announced(number_))
+    late.push_back(plan_.local_ranks()[static_cast<std::size_t>(index)]);
   return late;
 }
 
@@ -224,12 +217,6 @@ bool TwoLevelAllGather::execute() {
     ++at_;
   }
   return true;
-}
-
-std::vector<int> TwoLevelAllGather::missing() const {
-  std::vector<int> late = messages_.missing();
-  if (late.empty() && state_ == State::filled) late = as_group_ranks(node_.not_filled(), plan_);
-  return late;
 }
 
 }  // namespace tessera::comm

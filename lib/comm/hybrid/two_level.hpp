@@ -65,7 +65,6 @@ class TwoLevelAllGather : public Operation {
   TwoLevelAllGather(Group& group, SharedNode& node, const NodePlan& plan, int most_clients,
                     std::vector<Part> parts, DType dtype);
   bool execute() override;
-  std::vector<int> missing() const override;
 
  private:
   enum class State { begin, receiving, filled };

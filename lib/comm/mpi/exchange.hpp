@@ -17,7 +17,6 @@ class ReduceScatterExchange : public Operation {
   ReduceScatterExchange(Group& group, const FoldOrder& order, std::vector<Part> parts, DType dtype,
                         Reduction reduction);
   bool execute() override;
-  std::vector<int> missing() const override { return messages_.missing(); }
 
  private:
   void begin_round();
@@ -42,7 +41,6 @@ class AllGatherExchange : public Operation {
  public:
   AllGatherExchange(Group& group, std::vector<Part> parts, std::int64_t width);
   bool execute() override;
-  std::vector<int> missing() const override { return messages_.missing(); }
 
  private:
   Group& group_;
@@ -58,7 +56,6 @@ class SmallAllReduce : public Operation {
   SmallAllReduce(Group& group, const FoldOrder& order, std::byte* data, std::int64_t count,
                  DType dtype, Reduction reduction);
   bool execute() override;
-  std::vector<int> missing() const override { return messages_.missing(); }
 
  private:
   Group& group_;
@@ -77,7 +74,6 @@ class BroadcastTree : public Operation {
  public:
   BroadcastTree(Group& group, std::byte* data, std::int64_t bytes, int root);
   bool execute() override;
-  std::vector<int> missing() const override { return messages_.missing(); }
 
  private:
   enum class State { begin, receiving, sending };
@@ -97,7 +93,6 @@ class AllToAllExchange : public Operation {
   AllToAllExchange(Group& group, const std::byte* send, Pieces send_bytes, std::byte* receive,
                    Pieces receive_bytes);
   bool execute() override;
-  std::vector<int> missing() const override { return messages_.missing(); }
 
  private:
   Group& group_;
