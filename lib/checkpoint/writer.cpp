@@ -169,7 +169,8 @@ class Stage {
   /// Room for up to `bytes` bytes that belong at `offset`; returns how many there are, at least
   /// `item` bytes.
   std::int64_t make_room(std::int64_t offset, std::int64_t bytes, std::int64_t item) {
-    if (offset != offset_ + used_ || free() < item) flush();
+    // Elements stay aligned for their type, also after narrower ones.
+    if (offset != offset_ + used_ || free() < item || used_ % item != 0) flush();
     if (used_ == 0) offset_ = offset;
     return std::min(bytes, free() / item * item);
   }
