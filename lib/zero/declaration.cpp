@@ -124,6 +124,7 @@ void PartitionedOptimizer::Impl::make_storage() {
   } else {
     const bool sharded = options.stage >= 2 || (options.stage == 1 && reduces_early());
     agreeing(group, [&] {
+      if (options.inference) return;
       gradients =
           sharded ? make_sharded_gradients(context, *norm) : make_whole_gradients(context, *norm);
     });

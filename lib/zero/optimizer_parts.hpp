@@ -39,6 +39,7 @@ struct PartitionedOptimizer::Impl {
   // Phases
   void require_committed(const char* what) const;
   void require_own(const char* what) const;
+  void require_training(const char* what) const;
   void require_unit(int unit) const;
   void require_parameter(int parameter) const;
   MicroBatch now() const;

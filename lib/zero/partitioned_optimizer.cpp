@@ -27,6 +27,12 @@ void PartitionedOptimizer::Impl::require_own(const char* what) const {
       fmt::format("{} is for the optimizer's own storage; lent arrays need only step()", what));
 }
 
+void PartitionedOptimizer::Impl::require_training(const char* what) const {
+  require_committed(what);
+  TESSERA_CHECK(gradients != nullptr, Code::invalid_argument,
+                fmt::format("{} needs gradients, and Options::inference is set", what));
+}
+
 void PartitionedOptimizer::Impl::require_unit(int unit) const {
   TESSERA_CHECK(unit >= 0 && unit < context.units(), Code::invalid_argument,
                 fmt::format("there is no unit {}: there are {}", unit, context.units()));
@@ -131,7 +137,7 @@ const ParameterOptions& PartitionedOptimizer::parameter_options(int parameter) c
 }
 
 DType PartitionedOptimizer::gradient_dtype() const {
-  impl_->require_committed("gradient_dtype");
+  impl_->require_training("gradient_dtype");
   return impl_->gradients->written_type();
 }
 
@@ -183,6 +189,7 @@ void PartitionedOptimizer::release(int unit) {
 
 void PartitionedOptimizer::attach_gradients(int unit) {
   impl_->require_own("attach_gradients");
+  impl_->require_training("attach_gradients");
   impl_->require_unit(unit);
   static_cast<void>(impl_->now());
   TESSERA_CHECK(impl_->readiness(unit) != Impl::Readiness::ready, Code::invalid_argument,
@@ -206,6 +213,7 @@ void* PartitionedOptimizer::gradient_data(int parameter) const {
 
 bool PartitionedOptimizer::gradients_accumulate() const {
   impl_->require_own("gradients_accumulate");
+  impl_->require_training("gradients_accumulate");
   return impl_->gradients->accumulates_locally() && impl_->micro_batches > 0;
 }
 
@@ -237,6 +245,7 @@ void PartitionedOptimizer::progress() {
 
 void PartitionedOptimizer::end_micro_batch() {
   impl_->require_own("end_micro_batch");
+  impl_->require_training("end_micro_batch");
   const MicroBatch micro_batch = impl_->now();
   for (int u = impl_->context.units() - 1; u >= 0; --u) {
     if (impl_->readiness(u) == Impl::Readiness::ready) continue;
@@ -251,13 +260,14 @@ void PartitionedOptimizer::end_micro_batch() {
 
 void PartitionedOptimizer::discard_gradients() {
   impl_->require_own("discard_gradients");
+  impl_->require_training("discard_gradients");
   impl_->gradients->abandon();
   impl_->begin_micro_batch();
   impl_->micro_batches = 0;
 }
 
 StepResult PartitionedOptimizer::step(const StepInput& input) {
-  impl_->require_committed("step");
+  impl_->require_training("step");
   TESSERA_CHECK(std::isfinite(input.loss_scale) && input.loss_scale > 0, Code::invalid_argument,
                 fmt::format("loss_scale is {}: a positive number", input.loss_scale));
   if (lent()) {

@@ -16,6 +16,9 @@ struct Options {
   /// 0: everything whole on every rank; 1: optimizer states partitioned; 2: and gradients; 3: and
   /// parameters.
   int stage = 0;
+  /// Only parameters are held, in own storage: gather and release work, whatever has to do with
+  /// gradients is an error.
+  bool inference = false;
   /// Update rule with its defaults for lr, decay and momentum.
   optim::UpdateOptions rule{};
   /// Parameters, gradients and what is sent: fp32, or bf16 with a split fp32 master.
