@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+// Moving a model's state between files and the ranks that hold its parts.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "tessera/checkpoint/model_weights.hpp"
+#include "tessera/checkpoint/reader.hpp"
+#include "tessera/checkpoint/writer.hpp"
+#include "tessera/nn/model.hpp"
+#include "tessera/optim/parameter_groups.hpp"
+#include "tessera/zero/partitioned_optimizer.hpp"
+
+namespace tessera::parallel {
+
+/// Adds the model's parameters to the optimizer, unit by unit; both index them in the same order
+/// afterwards.
+void add_parameters(const nn::Model& model, zero::PartitionedOptimizer& optimizer,
+                    const optim::ParameterGroupOptions& groups = {});
+
+// Each rank fills or reads only what it holds. Collective: all of them, over the optimizer's group;
+// errors are the same on every rank.
+
+/// Fresh weights that depend on `seed` alone, not on mesh or stage.
+void initialize(const nn::Model& model, zero::PartitionedOptimizer& optimizer, std::uint64_t seed);
+/// Weights of a Hugging Face folder. Errors: io naming the tensor that is missing or has another
+/// shape.
+void load_parameters(const nn::Model& model, zero::PartitionedOptimizer& optimizer,
+                     const checkpoint::ModelWeights& weights);
+/// Parameters of a checkpoint.
+void load_parameters(const nn::Model& model, zero::PartitionedOptimizer& optimizer,
+                     const checkpoint::Reader& reader);
+/// exp_avg and the like of a training checkpoint.
+void load_optimizer_states(const nn::Model& model, zero::PartitionedOptimizer& optimizer,
+                           const checkpoint::Reader& reader);
+
+/// What a checkpoint holds of model and optimizer, with this rank's pieces. Local; valid until the
+/// next step.
+std::vector<checkpoint::TensorRecord> records(const nn::Model& model,
+                                              zero::PartitionedOptimizer& optimizer);
+
+/// Sum over the logical tensors (doc/checkpoint-format.md): the same on any mesh and in any stage.
+std::uint64_t weights_checksum(const nn::Model& model, const zero::PartitionedOptimizer& optimizer);
+
+}  // namespace tessera::parallel

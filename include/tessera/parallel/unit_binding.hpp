@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+// Joins a model to the partitioned optimizer that holds its parameters.
+#pragma once
+
+#include "tessera/autograd/tape.hpp"
+#include "tessera/nn/model.hpp"
+#include "tessera/zero/partitioned_optimizer.hpp"
+
+namespace tessera::parallel {
+
+/// Hears from the tape which unit is in use: gathers it (and starts on the next), points the
+/// model's parameters at the optimizer's memory, and hands gradients over as soon as a unit is
+/// done. Model and optimizer must outlive it. Collective: every call, because gathering and
+/// reducing are.
+class UnitBinding final : public autograd::UnitHooks {
+ public:
+  UnitBinding(nn::Model& model, zero::PartitionedOptimizer& optimizer);
+
+  void acquire(int unit, autograd::Phase phase) override;
+  void release(int unit, autograd::Phase phase) override;
+  void gradients_ready(int unit) override;
+
+ private:
+  void attach_values(int unit);
+  void attach_gradients(int unit);
+
+  nn::Model& model_;
+  zero::PartitionedOptimizer& optimizer_;
+};
+
+}  // namespace tessera::parallel

@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tessera/parallel/evaluation.hpp"
+
+#include <algorithm>
+#include <array>
+
+namespace tessera::parallel {
+namespace {
+
+// Rows [first, first + rows); those from `end` on are empty, so that every rank has a batch to
+// gather units for.
+nn::Batch make_batch(std::int64_t first, std::int64_t rows, std::int64_t end, std::int64_t length,
+                     const FillRow& fill) {
+  nn::Batch batch;
+  batch.ids = Tensor::zeros({rows, length}, DType::int32, {}, Purpose::workspace);
+  batch.targets = Tensor({rows, length}, DType::int32, {}, Purpose::workspace);
+  batch.training = false;
+  auto* ids = batch.ids.as<std::int32_t>();
+  auto* targets = batch.targets.as<std::int32_t>();
+  std::fill_n(targets, rows * length, -1);
+  for (std::int64_t i = 0; i < rows && first + i < end; ++i)
+    fill(first + i, ids + i * length, targets + i * length);
+  return batch;
+}
+
+}  // namespace
+
+std::int64_t count_valid(const Tensor& targets) {
+  const auto* ids = targets.as<std::int32_t>();
+  return std::count_if(ids, ids + targets.numel(), [](std::int32_t id) { return id >= 0; });
+}
+
+EvaluationResult evaluate(nn::Model& model, autograd::UnitHooks& hooks, Communicator& group,
+                          std::int64_t rows, std::int64_t length, std::int64_t rows_per_rank,
+                          const FillRow& fill) {
+  const Traffic::Pause pause(group.traffic());
+  std::array<double, 2> totals = {0, 0};
+  for (std::int64_t round = 0; round < rows; round += rows_per_rank * group.size()) {
+    const nn::Batch batch =
+        make_batch(round + group.rank() * rows_per_rank, rows_per_rank, rows, length, fill);
+    autograd::Tape tape(autograd::Recording::off, &hooks);
+    totals[0] += model.forward_loss(tape, batch).sum();
+    totals[1] += static_cast<double>(count_valid(batch.targets));
+  }
+  group.all_reduce_scalars(totals, Reduction::sum);
+  return {totals[0], static_cast<std::int64_t>(totals[1])};
+}
+
+}  // namespace tessera::parallel

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tessera/parallel/unit_binding.hpp"
+
+#include <vector>
+
+namespace tessera::parallel {
+
+UnitBinding::UnitBinding(nn::Model& model, zero::PartitionedOptimizer& optimizer)
+    : model_(model), optimizer_(optimizer) {}
+
+void UnitBinding::acquire(int unit, autograd::Phase phase) {
+  const bool backward = phase == autograd::Phase::backward;
+  optimizer_.gather(unit);
+  attach_values(unit);
+  if (backward) attach_gradients(unit);
+  optimizer_.prefetch_after(unit, backward ? zero::Direction::backward : zero::Direction::forward);
+  optimizer_.progress();
+}
+
+void UnitBinding::release(int unit, autograd::Phase) {
+  for (const auto& [name, parameter] : model_.units()[static_cast<std::size_t>(unit)].parameters)
+    parameter->value = {};
+  optimizer_.release(unit);
+}
+
+void UnitBinding::gradients_ready(int unit) {
+  std::vector<bool> written;
+  for (const auto& [name, parameter] : model_.units()[static_cast<std::size_t>(unit)].parameters) {
+    written.push_back(parameter->gradient_written);
+    parameter->gradient = {};
+  }
+  optimizer_.gradients_ready(unit, written);
+}
+
+void UnitBinding::attach_values(int unit) {
+  int index = optimizer_.layout().unit(unit).first_parameter;
+  for (const auto& [name, parameter] : model_.units()[static_cast<std::size_t>(unit)].parameters)
+    parameter->value =
+        Tensor::borrow(optimizer_.parameter_data(index++), parameter->shape, optimizer_.dtype());
+}
+
+void UnitBinding::attach_gradients(int unit) {
+  optimizer_.attach_gradients(unit);
+  int index = optimizer_.layout().unit(unit).first_parameter;
+  for (const auto& [name, parameter] : model_.units()[static_cast<std::size_t>(unit)].parameters) {
+    parameter->gradient = Tensor::borrow(optimizer_.gradient_data(index++), parameter->shape,
+                                         optimizer_.gradient_dtype());
+    parameter->gradient_written = optimizer_.gradients_accumulate();
+  }
+}
+
+}  // namespace tessera::parallel
