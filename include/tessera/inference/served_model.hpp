@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+// A model opened for use without training, on any number of ranks.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "tessera/comm/communicator.hpp"
+#include "tessera/nn/model.hpp"
+#include "tessera/parallel/unit_binding.hpp"
+#include "tessera/zero/partitioned_optimizer.hpp"
+
+namespace tessera::inference {
+
+/// Where a model's weights are and what they are.
+struct ModelLocation {
+  /// A folder with config.json and safetensors, or a checkpoint file.
+  std::string path;
+  bool is_checkpoint = false;
+  /// Hugging Face's config.json.
+  std::string model_json;
+  /// Resolved run file of a checkpoint; empty for a folder.
+  std::string run_config;
+};
+
+/// Finds what `name` means: a Hugging Face folder, a checkpoint file, or a run's folder (its newest
+/// whole checkpoint). Local. Errors: io saying what was looked for.
+ModelLocation locate_model(const std::string& name);
+
+/// The model with its weights. On several ranks the weights are partitioned, and units are gathered
+/// while they are in use. Collective: construction and every pass, over `group`, which must outlive
+/// it.
+class ServedModel {
+ public:
+  ServedModel(Communicator& group, const ModelLocation& location, DType dtype);
+
+  nn::Model& model() { return *model_; }
+  autograd::UnitHooks& hooks() { return *binding_; }
+  Communicator& group() { return group_; }
+
+ private:
+  Communicator& group_;
+  std::unique_ptr<nn::Model> model_;
+  std::unique_ptr<zero::PartitionedOptimizer> weights_;
+  std::unique_ptr<parallel::UnitBinding> binding_;
+};
+
+}  // namespace tessera::inference
