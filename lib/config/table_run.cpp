@@ -33,8 +33,7 @@ void add_run(RowList& rows) {
   rows.supported("seed", integer(0), "1234", "Of initial weights, data order and dropout.");
   rows.supported("recompute", one_of({"none", "selective", "full"}), "\"none\"",
                  "Activations to compute again in backward instead of keeping: full, those of each "
-                 "block.")
-      .with_later({"\"selective\""}, "use none or full");
+                 "block.");
   rows.supported("threads", integer(1, 4096).or_auto(), "\"auto\"",
                  "Threads of a rank. auto: the node's cores, divided among its ranks.");
   rows.supported("log_every", integer(1).or_auto(), "\"auto\"",

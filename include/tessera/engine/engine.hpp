@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+// Training as a sentence: gather, forward, backward, reduce, clip, step.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "tessera/checkpoint/reader.hpp"
+#include "tessera/checkpoint/writer.hpp"
+#include "tessera/comm/communicator.hpp"
+#include "tessera/nn/model.hpp"
+#include "tessera/optim/parameter_groups.hpp"
+#include "tessera/optim/schedule.hpp"
+#include "tessera/parallel/unit_binding.hpp"
+#include "tessera/zero/partitioned_optimizer.hpp"
+
+namespace tessera::engine {
+
+struct EngineOptions {
+  zero::Options zero;
+  optim::ScheduleOptions schedule;
+  /// Which parameters decay, and how much.
+  optim::ParameterGroupOptions groups;
+  /// Of the run: dropout.
+  std::uint64_t seed = 1234;
+};
+
+/// The same on every rank.
+struct StepOutcome {
+  std::int64_t step = 0;  // number of this step, from 1
+  double loss = 0;        // mean over the valid targets of the global batch, before the update
+  double learning_rate = 0;
+  double gradient_norm = 0;  // global, before clipping
+  std::int64_t tokens = 0;   // valid targets of the global batch
+  bool skipped = false;      // a gradient was not finite; nothing changed
+  std::string skipped_reason;
+  std::vector<double> flags;  // sums over ranks of what train_step was given
+};
+
+/// A model with its partitioned optimizer over one data-parallel group.
+///
+/// Collective: everything but the queries, over `group`, in the same order on every rank. `group`
+/// and `model` must outlive it.
+class Engine {
+ public:
+  Engine(Communicator& group, nn::Model& model, const EngineOptions& options);
+
+  Communicator& group() { return group_; }
+  nn::Model& model() { return model_; }
+  zero::PartitionedOptimizer& optimizer() { return optimizer_; }
+  /// Makes the model's units resident where they are used, for passes outside of train_step.
+  autograd::UnitHooks& hooks() { return binding_; }
+  const optim::Schedule& schedule() const { return *schedule_; }
+
+  /// Everything an exact resume needs: parameters, optimizer states, counters.
+  void load(const checkpoint::Reader& reader);
+  /// Writes a checkpoint with model, optimizer and counters. Not counted as traffic.
+  checkpoint::WriteReport save(const std::string& path, const std::string& config);
+
+  /// One optimizer step over zero::Options::accumulation_steps micro-batches, whose row counts may
+  /// differ between ranks. `gradient_scale`, `seed` and `step` of the batches are filled in here.
+  /// `flags` are summed over the ranks along with the loss, to agree on something (a signal, a time
+  /// limit) without a further message.
+  StepOutcome train_step(std::span<nn::Batch> micro_batches, std::vector<double> flags = {});
+
+  /// Steps done, skipped ones too; samples and tokens that went into them.
+  std::int64_t step() const { return step_; }
+  std::int64_t samples() const { return samples_; }
+  std::int64_t tokens() const { return tokens_; }
+
+ private:
+  double run_micro_batch(nn::Batch& batch);
+
+  Communicator& group_;
+  nn::Model& model_;
+  EngineOptions options_;
+  zero::PartitionedOptimizer optimizer_;
+  parallel::UnitBinding binding_;
+  std::unique_ptr<optim::Schedule> schedule_;
+  std::int64_t step_ = 0;
+  std::int64_t samples_ = 0;
+  std::int64_t tokens_ = 0;
+};
+
+}  // namespace tessera::engine

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+// Everything a run file names, opened: tokenizer, data, model.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <optional>
+
+#include "tessera/checkpoint/model_weights.hpp"
+#include "tessera/comm/runtime.hpp"
+#include "tessera/config/reader.hpp"
+#include "tessera/config/run_config.hpp"
+#include "tessera/data/sampler.hpp"
+#include "tessera/data/tokenizer.hpp"
+#include "tessera/nn/model.hpp"
+
+namespace tessera::engine {
+
+struct RunSetup {
+  config::RunConfig config;  // resolved as far as the facts go
+  std::unique_ptr<data::Tokenizer> tokenizer;
+  std::optional<data::Batches> train;
+  std::optional<data::Sequences> validation;
+  std::unique_ptr<nn::Model> model;
+  /// Of a model folder that has weights to start from.
+  std::optional<checkpoint::ModelWeights> weights;
+};
+
+/// What the setup and `ranks` say to a run file's open values.
+config::Facts run_facts(int ranks, const RunSetup& setup);
+
+/// config.json text of a run's model: inline, or read from its folder.
+std::string model_json(const config::RunConfig& config);
+
+/// Opens tokenizer, data and model and fills in what depends on them. Collective over
+/// runtime.world(). Errors: what the parts say; invalid_config when a sequence is longer than the
+/// model's positions, or the tokenizer has more tokens than the model.
+RunSetup open_run(Runtime& runtime, config::RunConfig config);
+
+/// The same without data, by one process alone: what can be said without reading them.
+RunSetup describe_run(int ranks, config::RunConfig config);
+
+}  // namespace tessera::engine

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tessera/engine/engine.hpp"
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include "tessera/base/error.hpp"
+#include "tessera/parallel/evaluation.hpp"
+#include "tessera/parallel/model_state.hpp"
+
+namespace tessera::engine {
+
+Engine::Engine(Communicator& group, nn::Model& model, const EngineOptions& options)
+    : group_(group),
+      model_(model),
+      options_(options),
+      optimizer_(group, options.zero),
+      binding_(model, optimizer_),
+      schedule_(optim::make_schedule(options.schedule, options.zero.rule.lr)) {
+  parallel::add_parameters(model, optimizer_, options.groups);
+  optimizer_.commit();
+}
+
+void Engine::load(const checkpoint::Reader& reader) {
+  parallel::load_parameters(model_, optimizer_, reader);
+  parallel::load_optimizer_states(model_, optimizer_, reader);
+  const auto found = reader.state().find("engine");
+  TESSERA_CHECK(found != reader.state().end(), Code::io,
+                fmt::format("'{}' has no /state/engine: it holds weights but not a training run",
+                            reader.path()));
+  optimizer_.set_steps(nlohmann::json::parse(found->second).at("updates").get<std::int64_t>());
+  step_ = reader.header().step;
+  samples_ = reader.header().samples;
+  tokens_ = reader.header().tokens;
+}
+
+checkpoint::WriteReport Engine::save(const std::string& path, const std::string& config) {
+  const Traffic::Pause pause(group_.traffic());
+  nlohmann::ordered_json counters;
+  counters["updates"] = optimizer_.steps();
+  counters["seed"] = options_.seed;
+  counters["ranks"] = group_.size();
+  const checkpoint::Header header{step_, samples_, tokens_, model_.config_json(), config};
+  return checkpoint::save(group_, path, header, parallel::records(model_, optimizer_),
+                          {{"engine", counters.dump()}});
+}
+
+double Engine::run_micro_batch(nn::Batch& batch) {
+  autograd::Tape tape(autograd::Recording::on, &binding_);
+  const autograd::Loss loss = model_.forward_loss(tape, batch);
+  tape.backward();
+  optimizer_.end_micro_batch();
+  return loss.sum();
+}
+
+StepOutcome Engine::train_step(std::span<nn::Batch> micro_batches, std::vector<double> flags) {
+  std::int64_t valid = 0, rows = 0;
+  for (const nn::Batch& batch : micro_batches) {
+    valid += parallel::count_valid(batch.targets);
+    rows += batch.ids.size(0);
+  }
+  StepOutcome outcome;
+  std::vector<double> totals = {static_cast<double>(valid), static_cast<double>(rows)};
+  group_.all_reduce_scalars(totals, Reduction::sum);
+  outcome.tokens = static_cast<std::int64_t>(totals[0]);
+  TESSERA_CHECK(outcome.tokens > 0, Code::invalid_argument,
+                fmt::format("step {} has no valid target in its whole batch", step_ + 1));
+
+  double loss_sum = 0;
+  for (nn::Batch& batch : micro_batches) {
+    batch.gradient_scale = static_cast<float>(1.0 / totals[0]);
+    batch.seed = options_.seed;
+    batch.step = static_cast<std::uint64_t>(step_);
+    loss_sum += run_micro_batch(batch);
+  }
+  const optim::ScheduleValue rates = schedule_->at(optimizer_.steps());
+  const zero::StepResult result = optimizer_.step({rates.lr, rates.momentum});
+
+  flags.push_back(loss_sum);
+  group_.all_reduce_scalars(flags, Reduction::sum);
+  outcome.loss = flags.back() / totals[0];
+  flags.pop_back();
+  outcome.flags = std::move(flags);
+  outcome.learning_rate = rates.lr;
+  outcome.gradient_norm = result.grad_norm;
+  outcome.skipped = !result.applied;
+  outcome.skipped_reason = result.skipped_reason;
+  outcome.step = ++step_;
+  samples_ += static_cast<std::int64_t>(totals[1]);
+  tokens_ += outcome.tokens;
+  return outcome;
+}
+
+}  // namespace tessera::engine

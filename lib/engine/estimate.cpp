@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tessera/engine/estimate.hpp"
+
+#include <algorithm>
+
+namespace tessera::engine {
+
+zero::FlatLayout make_layout(const nn::Model& model, int ranks) {
+  zero::FlatLayout layout(ranks);
+  for (const nn::Unit& unit : model.units()) {
+    layout.begin_unit(unit.name);
+    for (const auto& [name, parameter] : unit.parameters) layout.add(name, parameter->shape);
+  }
+  return layout;
+}
+
+Estimate estimate_states(const zero::FlatLayout& layout, const EstimateInput& input) {
+  const std::int64_t whole = layout.padded();
+  const std::int64_t slice = whole / layout.ranks();
+  const auto element = static_cast<std::int64_t>(size_of(input.dtype));
+  const std::int64_t low = input.dtype == DType::bf16 ? 2 : 0;  // of a split master
+  const bool local_sum = input.stage < 2 && !input.reduce_every_micro_batch;
+  const std::int64_t gradient = input.accumulation > 1 ? 4 : element;
+  Estimate estimate;
+  estimate.parameters = element * (input.stage == 3 ? slice : whole);
+  estimate.gradients = gradient * (input.stage >= 2 ? slice : whole);
+  estimate.optimizer = (low + 4 * input.states) * (input.stage == 0 ? whole : slice);
+  std::int64_t largest = 0;
+  for (const zero::FlatUnit& unit : layout.units()) largest = std::max(largest, unit.padded);
+  if (input.stage == 3)
+    estimate.gathered = element * std::min(whole, 2 * largest + input.prefetch_elements);
+  if (input.stage >= 2 || !local_sum) estimate.buckets = 2 * element * largest;
+  return estimate;
+}
+
+EstimateInput estimate_input(const config::RunConfig& config) {
+  EstimateInput input;
+  input.stage = config.engine.zero.stage;
+  input.dtype = config.engine.dtype;
+  input.accumulation = config.engine.batch.accumulation;
+  input.reduce_every_micro_batch = config.comm.reduce_every_micro_batch;
+  input.prefetch_elements = config.engine.zero.prefetch_bucket_size;
+  if (config.engine.optimizer.type == "SGD")
+    input.states = config.engine.optimizer.momentum != 0 ? 1 : 0;
+  return input;
+}
+
+Estimate estimate_run(const nn::Model& model, const config::RunConfig& config, int data_ranks,
+                      int stage) {
+  EstimateInput input = estimate_input(config);
+  input.stage = stage;
+  Estimate estimate = estimate_states(make_layout(model, data_ranks), input);
+  estimate.activations = model.activation_bytes(
+      std::max<std::int64_t>(1, config.engine.batch.micro), config.data.sequence_length);
+  return estimate;
+}
+
+}  // namespace tessera::engine

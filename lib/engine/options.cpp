@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tessera/engine/options.hpp"
+
+#include <fmt/format.h>
+
+#include "tessera/base/error.hpp"
+
+namespace tessera::engine {
+namespace {
+
+optim::UpdateOptions update_options(const config::OptimizerConfig& optimizer) {
+  optim::UpdateOptions rule;
+  rule.type = optimizer.type;
+  rule.lr = optimizer.lr;
+  rule.weight_decay = optimizer.weight_decay;
+  rule.beta1 = optimizer.beta1;
+  rule.beta2 = optimizer.beta2;
+  rule.epsilon = optimizer.eps;
+  rule.adam_w_mode = optimizer.decoupled;
+  rule.bias_correction = optimizer.bias_correction;
+  rule.momentum = optimizer.momentum;
+  rule.dampening = optimizer.dampening;
+  rule.nesterov = optimizer.nesterov;
+  return rule;
+}
+
+optim::ParameterGroupOptions group_options(const config::OptimizerConfig& optimizer) {
+  return {optimizer.weight_decay, optimizer.decay_all, optimizer.no_decay_patterns};
+}
+
+}  // namespace
+
+CommOptions comm_options(const config::RunConfig& config) {
+  CommOptions options;
+  options.transport = config.comm.transport;
+  if (config.comm.nodes) options.nodes = *config.comm.nodes;
+  options.checked = config.comm.checked;
+  options.timeout_seconds = config.comm.timeout_seconds;
+  return options;
+}
+
+nn::ModelOptions model_options(const config::RunConfig& config) {
+  nn::ModelOptions options;
+  options.dtype = config.engine.dtype;
+  options.recompute = nn::parse_recompute(config::to_string(config.run.recompute));
+  return options;
+}
+
+optim::ScheduleOptions schedule_options(const config::EngineConfig& engine) {
+  optim::ScheduleOptions options;
+  options.type = engine.scheduler.type;
+  for (const auto& [name, value] : engine.scheduler.params)
+    options.parameters[name] =
+        std::visit([](const auto& v) { return optim::ScheduleParameter(v); }, value);
+  return options;
+}
+
+EngineOptions engine_options(const config::RunConfig& config) {
+  const config::EngineConfig& engine = config.engine;
+  TESSERA_CHECK(
+      engine.communication_dtype == engine.dtype, Code::not_supported,
+      fmt::format("engine.communication_data_type {} differs from the model's {}: gradients "
+                  "travel in the model's type; leave the key out",
+                  to_string(engine.communication_dtype), to_string(engine.dtype)));
+  EngineOptions options;
+  options.zero.stage = engine.zero.stage;
+  options.zero.rule = update_options(engine.optimizer);
+  options.zero.dtype = engine.dtype;
+  options.zero.gradient_clipping = engine.gradient_clipping;
+  options.zero.accumulation_steps = static_cast<int>(engine.batch.accumulation);
+  options.zero.reduce_every_micro_batch = config.comm.reduce_every_micro_batch;
+  options.zero.reduce_bucket_size = engine.zero.reduce_bucket_size;
+  options.zero.gather_bucket_size = engine.zero.allgather_bucket_size;
+  options.zero.prefetch_elements = engine.zero.prefetch_bucket_size;
+  options.zero.overlap = engine.zero.overlap_comm;
+  options.schedule = schedule_options(engine);
+  options.groups = group_options(engine.optimizer);
+  options.seed = config.run.seed;
+  return options;
+}
+
+}  // namespace tessera::engine

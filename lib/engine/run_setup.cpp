@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tessera/engine/run_setup.hpp"
+
+#include <fmt/format.h>
+
+#include "tessera/base/cpu_features.hpp"
+#include "tessera/base/error.hpp"
+#include "tessera/base/file.hpp"
+#include "tessera/config/reader.hpp"
+#include "tessera/engine/options.hpp"
+
+namespace tessera::engine {
+namespace {
+
+void open_model(RunSetup& setup, int ranks) {
+  setup.tokenizer = data::make_tokenizer(setup.config.data.tokenizer);
+  config::resolve(setup.config, run_facts(ranks, setup));
+  setup.model = nn::make_model(model_json(setup.config), model_options(setup.config),
+                               setup.config.model.is_inline());
+  config::resolve(setup.config, run_facts(ranks, setup));
+  const config::RunConfig& config = setup.config;
+  if (!config.model.is_inline() && checkpoint::ModelWeights::present(config.model.folder))
+    setup.weights.emplace(config.model.folder);
+  TESSERA_CHECK(config.data.sequence_length <= setup.model->positions(), Code::invalid_config,
+                fmt::format("data.sequence_length is {} but the model has {} positions: make it "
+                            "shorter, or n_positions larger",
+                            config.data.sequence_length, setup.model->positions()));
+  TESSERA_CHECK(
+      setup.tokenizer->vocabulary_size() <= setup.model->vocabulary(), Code::invalid_config,
+      fmt::format("the tokenizer '{}' has {} tokens but the model's vocab_size is {}: set "
+                  "model.vocab_size to auto or at least {}",
+                  setup.tokenizer->name(), setup.tokenizer->vocabulary_size(),
+                  setup.model->vocabulary(), setup.tokenizer->vocabulary_size()));
+}
+
+data::Sequences open_sequences(Runtime& runtime, const RunSetup& setup,
+                               const std::vector<std::string>& sources, const std::string& name) {
+  data::CorpusOptions options;
+  options.sources = sources;
+  options.field = setup.config.data.field;
+  options.fallback_cache_folder = setup.config.run.folder;
+  options.name = name;
+  const auto corpus = std::make_shared<const data::Corpus>(runtime, *setup.tokenizer, options);
+  return data::Sequences(corpus, setup.config.data.sequence_length, name);
+}
+
+}  // namespace
+
+config::Facts run_facts(int ranks, const RunSetup& setup) {
+  config::Facts facts;
+  facts.ranks = ranks;
+  facts.bf16_instructions = has_bf16_instructions();
+  if (setup.tokenizer) facts.vocabulary = setup.tokenizer->vocabulary_size();
+  if (setup.model) facts.positions = setup.model->positions();
+  if (setup.train) facts.sequences = setup.train->sequences().size();
+  return facts;
+}
+
+std::string model_json(const config::RunConfig& config) {
+  if (config.model.is_inline()) return config.model.json;
+  return read_text(std::filesystem::path(config.model.folder) / "config.json");
+}
+
+RunSetup open_run(Runtime& runtime, config::RunConfig config) {
+  RunSetup setup;
+  setup.config = std::move(config);
+  agreeing(runtime.world(), [&] { open_model(setup, runtime.size()); });
+  const config::DataConfig& data = setup.config.data;
+  data::Sequences all = open_sequences(runtime, setup, data.train, "data.train");
+  if (!data.validation_files.empty()) {
+    setup.validation = open_sequences(runtime, setup, data.validation_files, "data.validation");
+  } else if (data.validation_fraction > 0) {
+    auto [train, validation] = all.split(data.validation_fraction);
+    all = std::move(train);
+    setup.validation = std::move(validation);
+  }
+  setup.train.emplace(std::move(all), setup.config.run.seed);
+  config::resolve(setup.config, run_facts(runtime.size(), setup));
+  return setup;
+}
+
+RunSetup describe_run(int ranks, config::RunConfig config) {
+  RunSetup setup;
+  setup.config = std::move(config);
+  open_model(setup, ranks);
+  return setup;
+}
+
+}  // namespace tessera::engine

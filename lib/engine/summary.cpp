@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tessera/engine/summary.hpp"
+
+#include <algorithm>
+#include <array>
+#include <sstream>
+#include <vector>
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include "tessera/base/cpu_features.hpp"
+#include "tessera/base/file.hpp"
+#include "tessera/base/number_format.hpp"
+#include "tessera/checkpoint/checksum.hpp"
+#include "tessera/parallel/model_state.hpp"
+
+namespace tessera::engine {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+struct StepTimes {
+  double seconds = 0;
+  double median_seconds = 0;
+  double tokens_per_second = 0;  // of the median step
+  Json final_loss;
+};
+
+double median(std::vector<double> values) {
+  if (values.empty()) return 0;
+  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
+  std::nth_element(values.begin(), middle, values.end());
+  return *middle;
+}
+
+StepTimes read_times(const RunFolder& folder) {
+  StepTimes times;
+  if (!std::filesystem::exists(folder.metrics())) return times;
+  std::vector<double> seconds, rates;
+  std::istringstream lines(read_text(folder.metrics()));
+  for (std::string line; std::getline(lines, line);) {
+    const Json entry = Json::parse(line, nullptr, false);
+    if (entry.is_discarded() || !entry.contains("seconds")) continue;
+    seconds.push_back(entry["seconds"]);
+    rates.push_back(entry["tokens_per_second"]);
+    times.seconds += seconds.back();
+    times.final_loss = entry["loss"];
+  }
+  times.median_seconds = median(seconds);
+  times.tokens_per_second = median(rates);
+  return times;
+}
+
+Json layout_json(const zero::FlatLayout& layout) {
+  Json units = Json::array();
+  for (const zero::FlatUnit& unit : layout.units())
+    units.push_back({{"name", unit.name}, {"elements", unit.elements}, {"padded", unit.padded}});
+  return {{"alignment", zero::kAlignment}, {"units", units}};
+}
+
+// What all ranks sent over the group, by operation.
+Json traffic_json(Communicator& group) {
+  Json mine;
+  for (const auto& [operation, count] : group.traffic().counts())
+    mine[operation] = {{"bytes", count.bytes}, {"messages", count.messages}};
+  Json sum;
+  for (const char* operation : {"all_reduce", "reduce_scatter", "all_gather", "scalars"})
+    sum[operation] = {{"bytes", 0}, {"messages", 0}};
+  for (const std::string& text : group.all_gather_text(mine.dump())) {
+    const Json theirs = Json::parse(text);
+    for (const auto& [operation, count] : theirs.items())
+      for (const char* what : {"bytes", "messages"})
+        sum[operation][what] =
+            sum[operation].value(what, std::int64_t{0}) + count[what].get<std::int64_t>();
+  }
+  Json traffic = sum;
+  traffic["axes"] = {{group.name(), sum}};
+  return traffic;
+}
+
+// The largest rank's peak for each purpose.
+Json memory_json(Communicator& world) {
+  const MemoryLedger& ledger = memory_ledger(Device{});
+  constexpr std::array reported = {Purpose::parameters,  Purpose::gradients, Purpose::optimizer,
+                                   Purpose::activations, Purpose::buckets,   Purpose::gathered,
+                                   Purpose::workspace};
+  std::vector<double> peaks;
+  for (const Purpose purpose : reported) peaks.push_back(static_cast<double>(ledger.peak(purpose)));
+  peaks.push_back(static_cast<double>(ledger.peak_total()));
+  world.all_reduce_scalars(peaks, Reduction::max);
+  Json memory;
+  for (std::size_t i = 0; i < reported.size(); ++i)
+    memory[to_string(reported[i])] = static_cast<std::int64_t>(peaks[i]);
+  memory["total"] = static_cast<std::int64_t>(peaks.back());
+  return memory;
+}
+
+Json nodes_json(const NodeMap& nodes) {
+  Json lists = Json::array();
+  for (int node = 0; node < nodes.nodes(); ++node) lists.push_back(nodes.ranks_of(node));
+  return lists;
+}
+
+}  // namespace
+
+std::string make_summary(Runtime& runtime, Engine& engine, const RunFolder& folder,
+                         const SummaryInput& input) {
+  Communicator& world = runtime.world();
+  Communicator& group = engine.group();
+  const Traffic::Pause pause(world.traffic());
+  const Json traffic = traffic_json(group);
+  const Json memory = memory_json(world);
+  const std::uint64_t checksum = parallel::weights_checksum(engine.model(), engine.optimizer());
+  const std::int64_t flops = world.all_reduce_scalar(input.step_flops, Reduction::sum);
+  const StepTimes times = read_times(folder);
+
+  Json summary;
+  summary["ranks"] = world.size();
+  summary["mesh"] = {
+      {"pipeline", 1}, {"data", group.size()}, {"sequence", 1}, {"tensor", 1}, {"expert", 1}};
+  summary["nodes"] = nodes_json(world.nodes());
+  summary["threads_per_rank"] = input.threads;
+  summary["isa"] = simd_name();
+  summary["transport"] = group.transport();
+  summary["parameters"] = engine.model().parameter_count();
+  summary["layout"] = layout_json(engine.optimizer().layout());
+  summary["steps"] = engine.step();
+  summary["tokens"] = engine.tokens();
+  summary["seconds"] = times.seconds;
+  summary["tokens_per_second"] = times.tokens_per_second;
+  summary["final_loss"] = times.final_loss;
+  summary["validation_loss"] = input.validation_loss ? Json(*input.validation_loss) : Json();
+  summary["weights_checksum"] = checkpoint::format_checksum(checksum);
+  summary["traffic"] = traffic;
+  summary["memory"] = memory;
+  summary["model_flops"] = flops;
+  summary["flops_per_second"] =
+      times.median_seconds > 0 ? static_cast<double>(flops) / times.median_seconds : 0.0;
+  return summary.dump(2) + "\n";
+}
+
+std::string describe_summary(const std::string& text) {
+  const Json summary = Json::parse(text);
+  const auto number = [&](const char* key) {
+    return summary[key].is_number() ? summary[key].get<double>() : 0.0;
+  };
+  std::string lines = fmt::format(
+      "{} parameters on {} rank(s), {} steps, {} tokens in {}\n"
+      "median {} tokens/s, {}FLOP/s; peak memory of a rank {}\n",
+      format_count(number("parameters")), summary["ranks"].get<int>(),
+      summary["steps"].get<std::int64_t>(), format_count(number("tokens")),
+      format_duration(number("seconds")), format_count(number("tokens_per_second")),
+      format_count(number("flops_per_second")),
+      format_bytes(summary["memory"]["total"].get<double>()));
+  if (summary["final_loss"].is_number())
+    lines += fmt::format("training loss {:.4f}", number("final_loss"));
+  if (summary["validation_loss"].is_number())
+    lines += fmt::format(", validation loss {:.4f} nats per token", number("validation_loss"));
+  return lines;
+}
+
+}  // namespace tessera::engine

@@ -1,0 +1,374 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tessera/engine/trainer.hpp"
+
+#include <algorithm>
+#include <filesystem>
+#include <memory>
+#include <optional>
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include "tessera/autograd/profiler.hpp"
+#include "tessera/base/error.hpp"
+#include "tessera/base/file.hpp"
+#include "tessera/base/log.hpp"
+#include "tessera/base/number_format.hpp"
+#include "tessera/base/timer.hpp"
+#include "tessera/checkpoint/folder.hpp"
+#include "tessera/comm/mesh.hpp"
+#include "tessera/config/compare.hpp"
+#include "tessera/config/reader.hpp"
+#include "tessera/config/report.hpp"
+#include "tessera/engine/engine.hpp"
+#include "tessera/engine/memory_check.hpp"
+#include "tessera/engine/options.hpp"
+#include "tessera/engine/progress.hpp"
+#include "tessera/engine/run_folder.hpp"
+#include "tessera/engine/run_setup.hpp"
+#include "tessera/engine/signals.hpp"
+#include "tessera/engine/summary.hpp"
+#include "tessera/kernels/gemm.hpp"
+#include "tessera/parallel/evaluation.hpp"
+#include "tessera/parallel/model_state.hpp"
+
+namespace tessera::engine {
+namespace {
+
+// A gradient that is not finite now and then is survived; a run of them means that training has
+// diverged.
+constexpr int kMostSkipsInARow = 5;
+
+enum class Stop { no, finished, step_limit, time_limit, signal };
+
+class Trainer {
+ public:
+  Trainer(Runtime& runtime, config::RunConfig config, const TrainRequest& request);
+  void run();
+
+ private:
+  bool root() const { return runtime_.rank() == 0; }
+  std::int64_t total_steps() const { return setup_.config.run.total_steps; }
+
+  void open_folder();
+  void check_same_run(const config::RunConfig& made_with) const;
+  std::string find_checkpoint();
+  void start(const std::string& checkpoint);
+  void announce(const std::string& checkpoint) const;
+  Stop loop();
+  StepOutcome step();
+  void record(const StepOutcome& outcome, double seconds);
+  std::string breakdown(double seconds) const;
+  void count_skips(const StepOutcome& outcome);
+  Stop reason_to_stop(const StepOutcome& outcome) const;
+  double validate();
+  void save();
+  void finish(Stop stop);
+
+  Runtime& runtime_;
+  TrainRequest request_;
+  RunFolder folder_;
+  checkpoint::Folder checkpoints_;
+  RunSetup setup_;
+  std::optional<Mesh> mesh_;
+  std::optional<Engine> engine_;
+  std::optional<Progress> progress_;
+  std::optional<double> validation_loss_;
+  StopSignals signals_;
+  Timer elapsed_;
+  std::int64_t saved_step_ = -1;
+  std::int64_t step_flops_ = 0;
+  int skips_in_a_row_ = 0;
+};
+
+Trainer::Trainer(Runtime& runtime, config::RunConfig config, const TrainRequest& request)
+    : runtime_(runtime),
+      request_(request),
+      folder_(config.run.folder),
+      checkpoints_(folder_.checkpoints().string()) {
+  setup_.config = std::move(config);
+}
+
+// A name beside `folder` that is free: runs/a.1, runs/a.2, …
+std::filesystem::path name_aside(const std::filesystem::path& folder) {
+  for (int i = 1;; ++i) {
+    const std::filesystem::path name = fmt::format("{}.{}", folder.string(), i);
+    if (!std::filesystem::exists(name)) return name;
+  }
+}
+
+void Trainer::open_folder() {
+  agreeing(runtime_.world(), [&] {
+    if (!root()) return;
+    if (request_.resume == "never" && std::filesystem::exists(folder_.config())) {
+      const std::filesystem::path aside = name_aside(folder_.path());
+      std::filesystem::rename(folder_.path(), aside);
+      log_info(fmt::format("--resume never: moved the earlier run to {}", aside.string()));
+    }
+    folder_.create();
+    checkpoints_.remove_leftovers();
+  });
+  set_log_sink([folder = folder_](LogLevel, const std::string& line) { folder.append_log(line); });
+}
+
+void Trainer::check_same_run(const config::RunConfig& made_with) const {
+  const auto difference = config::compare(made_with, setup_.config);
+  TESSERA_CHECK(!difference, Code::invalid_config,
+                fmt::format("the run in '{}' was made with {} = {}, this run file says {}: choose "
+                            "another run.folder, or train the earlier configuration on",
+                            folder_.path().string(), difference->path, difference->first,
+                            difference->second));
+}
+
+std::string Trainer::find_checkpoint() {
+  std::string found;
+  agreeing(runtime_.world(), [&] {
+    if (!root()) return;
+    if (request_.resume == "auto") {
+      if (const auto newest = checkpoints_.newest()) found = newest->path;
+    } else if (request_.resume != "never") {
+      found = request_.resume;
+    }
+    if (std::filesystem::exists(folder_.config())) {
+      // What was written is resolved already; resolving it again would tie it to this rank count.
+      check_same_run(config::read_run_file(folder_.config().string()));
+    }
+  });
+  return runtime_.world().broadcast_text(found, 0);
+}
+
+void Trainer::start(const std::string& checkpoint) {
+  mesh_.emplace(runtime_.world(), MeshShape{1, setup_.config.mesh.data, 1, 1});
+  check_memory(runtime_, *setup_.model, setup_.config);
+  engine_.emplace(mesh_->group("data"), *setup_.model, engine_options(setup_.config));
+  if (!checkpoint.empty()) {
+    const checkpoint::Reader reader(runtime_.world(), checkpoint);
+    engine_->load(reader);
+    saved_step_ = engine_->step();
+  } else if (setup_.weights) {
+    parallel::load_parameters(*setup_.model, engine_->optimizer(), *setup_.weights);
+  } else {
+    parallel::initialize(*setup_.model, engine_->optimizer(), setup_.config.run.seed);
+  }
+  agreeing(runtime_.world(), [&] {
+    if (!root()) return;
+    write_text(folder_.config(), config::to_yaml(setup_.config));
+    folder_.truncate_metrics(engine_->step());
+    folder_.clear_requeue();
+  });
+  const double limit = setup_.config.run.minutes ? *setup_.config.run.minutes * 60 : 0;
+  const std::int64_t last =
+      request_.stop_after > 0 ? std::min(request_.stop_after, total_steps()) : total_steps();
+  progress_.emplace(engine_->step(), last, limit);
+}
+
+void Trainer::announce(const std::string& checkpoint) const {
+  const config::RunConfig& config = setup_.config;
+  for (const std::string& notice : config.notices) log_info(notice);
+  log_info(fmt::format("model: {} parameters in {} units, {}",
+                       format_count(static_cast<double>(setup_.model->parameter_count())),
+                       setup_.model->units().size(), to_string(config.engine.dtype)));
+  log_info(fmt::format("data: {} sequences of {} tokens{}", setup_.train->sequences().size(),
+                       config.data.sequence_length,
+                       setup_.validation
+                           ? fmt::format(", {} held back for validation", setup_.validation->size())
+                           : ""));
+  log_info(fmt::format("mesh: {} rank(s) x {} thread(s), ZeRO stage {}, transport {}",
+                       runtime_.size(), request_.threads, config.engine.zero.stage,
+                       runtime_.world().transport()));
+  log_info(fmt::format("batch: {} sequences = {} x {} micro-batch(es) x {} rank(s)",
+                       config.engine.batch.train, config.engine.batch.micro,
+                       config.engine.batch.accumulation, config.mesh.data));
+  if (!checkpoint.empty())
+    log_info(fmt::format("continuing from {} (step {})", checkpoint, engine_->step()));
+}
+
+StepOutcome Trainer::step() {
+  const config::Batch& sizes = setup_.config.engine.batch;
+  const std::int64_t length = setup_.config.data.sequence_length;
+  Communicator& group = engine_->group();
+  const data::BatchShape shape{sizes.micro, group.size(), sizes.accumulation};
+  std::vector<nn::Batch> batches;
+  for (std::int64_t j = 0; j < sizes.accumulation; ++j) {
+    nn::Batch batch;
+    batch.ids = Tensor({sizes.micro, length}, DType::int32, {}, Purpose::workspace);
+    batch.targets = Tensor({sizes.micro, length}, DType::int32, {}, Purpose::workspace);
+    batch.first_row = shape.first_row(j, group.rank());
+    setup_.train->fill(engine_->samples() + batch.first_row, sizes.micro,
+                       batch.ids.as<std::int32_t>(), batch.targets.as<std::int32_t>());
+    batches.push_back(std::move(batch));
+  }
+  const auto& minutes = setup_.config.run.minutes;
+  const bool time_is_up = root() && minutes && elapsed_.seconds() >= *minutes * 60;
+  return engine_->train_step(batches, {signals_.requested() ? 1.0 : 0.0, time_is_up ? 1.0 : 0.0});
+}
+
+void Trainer::record(const StepOutcome& outcome, double seconds) {
+  if (!root()) return;
+  const double rate = static_cast<double>(outcome.tokens) / seconds;
+  nlohmann::ordered_json line;
+  line["step"] = outcome.step;
+  line["loss"] = outcome.loss;
+  line["lr"] = outcome.learning_rate;
+  line["grad_norm"] = outcome.gradient_norm;
+  line["tokens"] = outcome.tokens;
+  line["seconds"] = seconds;
+  line["tokens_per_second"] = rate;
+  line["loss_scale"] = 1.0;
+  line["skipped"] = outcome.skipped;
+  folder_.append_metrics(line.dump());
+  const StepReport report{outcome.step,
+                          outcome.loss,
+                          outcome.learning_rate,
+                          outcome.gradient_norm,
+                          seconds,
+                          rate,
+                          static_cast<double>(step_flops_) * runtime_.size() / seconds,
+                          memory_ledger(Device{}).peak_total(),
+                          outcome.skipped};
+  const std::string text = progress_->line(report, elapsed_.seconds());
+  if (outcome.step == 1 || outcome.step % setup_.config.run.log_every == 0 ||
+      outcome.step == total_steps())
+    log_info(text + breakdown(seconds));
+  autograd::Profiler::clear();
+}
+
+// Where the time of a step went, when engine.wall_clock_breakdown asks for it.
+std::string Trainer::breakdown(double seconds) const {
+  if (!autograd::Profiler::enabled()) return "";
+  std::string text = "\n ";
+  for (const auto& [name, spent] : autograd::Profiler::seconds())
+    text += fmt::format("  {} {:.0f}%", name, 100 * spent / seconds);
+  return text;
+}
+
+void Trainer::count_skips(const StepOutcome& outcome) {
+  skips_in_a_row_ = outcome.skipped ? skips_in_a_row_ + 1 : 0;
+  if (outcome.skipped && root())
+    log_warning(fmt::format("step {} skipped: {}", outcome.step, outcome.skipped_reason));
+  TESSERA_CHECK(
+      skips_in_a_row_ < kMostSkipsInARow, Code::not_a_number,
+      fmt::format("{} steps in a row had gradients that are not finite (step {}, loss {}): {}. "
+                  "Training has diverged: lower the learning rate or clip gradients, and "
+                  "continue from an earlier checkpoint in '{}'",
+                  kMostSkipsInARow, outcome.step, outcome.loss, outcome.skipped_reason,
+                  checkpoints_.path()));
+}
+
+Stop Trainer::reason_to_stop(const StepOutcome& outcome) const {
+  if (outcome.step >= total_steps()) return Stop::finished;
+  if (outcome.flags[0] > 0) return Stop::signal;
+  if (request_.stop_after > 0 && outcome.step >= request_.stop_after) return Stop::step_limit;
+  if (outcome.flags[1] > 0) return Stop::time_limit;
+  return Stop::no;
+}
+
+double Trainer::validate() {
+  const config::RunConfig& config = setup_.config;
+  std::int64_t rows = setup_.validation->size();
+  if (config.run.validate.batches > 0)
+    rows = std::min(rows, config.run.validate.batches * config.engine.batch.train);
+  const parallel::EvaluationResult result =
+      parallel::evaluate(*setup_.model, engine_->hooks(), engine_->group(), rows,
+                         config.data.sequence_length, config.engine.batch.micro,
+                         [&](std::int64_t row, std::int32_t* inputs, std::int32_t* targets) {
+                           setup_.validation->read(row, inputs, targets);
+                         });
+  return result.loss();
+}
+
+void Trainer::save() {
+  if (saved_step_ == engine_->step()) return;
+  const std::string path = checkpoints_.name_of(engine_->step());
+  const checkpoint::WriteReport report = engine_->save(path, config::to_yaml(setup_.config));
+  saved_step_ = engine_->step();
+  if (!root()) return;
+  checkpoints_.keep(setup_.config.run.checkpoint.keep, path);
+  log_info(fmt::format("saved {} ({} in {:.2f} s)", path,
+                       format_bytes(static_cast<double>(report.file_bytes)), report.seconds));
+}
+
+Stop Trainer::loop() {
+  const config::RunSection& run = setup_.config.run;
+  for (Stop stop = Stop::no;;) {
+    const Timer timer;
+    const std::int64_t flops_before = kernels::flop_count();
+    const StepOutcome outcome = step();
+    step_flops_ = kernels::flop_count() - flops_before;
+    count_skips(outcome);
+    record(outcome, timer.seconds());
+    stop = reason_to_stop(outcome);
+    const bool last = stop == Stop::finished;
+    if (setup_.validation &&
+        (last || (run.validate.every > 0 && outcome.step % run.validate.every == 0))) {
+      validation_loss_ = validate();
+      if (root()) {
+        nlohmann::ordered_json line;
+        line["step"] = outcome.step;
+        line["validation_loss"] = *validation_loss_;
+        folder_.append_metrics(line.dump());
+        log_info(fmt::format("step {}  validation loss {:.4f}", outcome.step, *validation_loss_));
+      }
+    }
+    if (stop != Stop::no || (run.checkpoint.every > 0 && outcome.step % run.checkpoint.every == 0))
+      save();
+    if (stop != Stop::no) return stop;
+  }
+}
+
+void Trainer::finish(Stop stop) {
+  // The metrics of a run that goes on later have no validation here; its summary may.
+  if (stop == Stop::time_limit && setup_.validation) validation_loss_ = validate();
+  const std::string summary =
+      make_summary(runtime_, *engine_, folder_, {request_.threads, validation_loss_, step_flops_});
+  if (!root()) return;
+  write_text(folder_.summary(), summary);
+  switch (stop) {
+    case Stop::signal:
+      folder_.mark_requeue(fmt::format("stopped by a signal at step {}", engine_->step()));
+      log_info(fmt::format("stopped by a signal after step {} of {}; start again to continue",
+                           engine_->step(), total_steps()));
+      break;
+    case Stop::time_limit:
+      log_info(fmt::format("run.minutes reached after step {} of {}; start again to continue",
+                           engine_->step(), total_steps()));
+      break;
+    case Stop::step_limit:
+      log_info(fmt::format("stopped after step {} of {} as asked", engine_->step(), total_steps()));
+      break;
+    default:
+      log_info(fmt::format("finished all {} steps", total_steps()));
+  }
+  log_info(describe_summary(summary));
+}
+
+void Trainer::run() {
+  open_folder();
+  setup_ = open_run(runtime_, std::move(setup_.config));
+  const std::string checkpoint = find_checkpoint();
+  start(checkpoint);
+  announce(checkpoint);
+  const std::int64_t step = engine_->step();
+  const bool limit_reached = request_.stop_after > 0 && step >= request_.stop_after;
+  if (step >= total_steps() || limit_reached) {
+    log_info(fmt::format("nothing to do: step {} of {} is done already", step, total_steps()));
+    if (root() && std::filesystem::exists(folder_.summary()))
+      log_info(describe_summary(read_text(folder_.summary())));
+    return;
+  }
+  engine_->group().traffic().reset();
+  autograd::Profiler::enable(setup_.config.engine.wall_clock_breakdown);
+  elapsed_.restart();
+  finish(loop());
+}
+
+}  // namespace
+
+void train(Runtime& runtime, config::RunConfig config, const TrainRequest& request) {
+  struct SinkGuard {
+    ~SinkGuard() { set_log_sink(nullptr); }
+  } const guard;
+  Trainer(runtime, std::move(config), request).run();
+}
+
+}  // namespace tessera::engine

@@ -1,0 +1,292 @@
+// SPDX-License-Identifier: Apache-2.0
+// Training GPT-2 against PyTorch's fp64 curve, on every stage and rank count, and what never
+// changes a bit.
+#include "tessera/engine/engine.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <functional>
+
+#include <gtest/gtest.h>
+
+#include "tessera/base/cpu_features.hpp"
+#include "tessera/comm/runtime.hpp"
+#include "tessera/parallel/model_state.hpp"
+
+#include "support/gpt2_tiny.hpp"
+#include "support/temporary_folder.hpp"
+
+namespace tessera::test {
+namespace {
+
+struct Trial {
+  CommOptions comm;
+  engine::EngineOptions engine;
+  nn::ModelOptions model;
+  int steps = 3;
+};
+
+engine::EngineOptions reference_options(int stage) {
+  engine::EngineOptions options;
+  options.zero.stage = stage;
+  options.zero.rule.lr = 0.002;
+  options.zero.rule.beta2 = 0.95;
+  options.groups.weight_decay = 0.1;
+  options.zero.gradient_clipping = 1.0;
+  return options;
+}
+
+// Rows of each rank for 4 rows over `ranks`: as even as possible, the first ranks have more.
+std::pair<std::int64_t, std::int64_t> rows_of(int rank, int ranks, std::int64_t rows) {
+  const std::int64_t base = rows / ranks, extra = rows % ranks;
+  const std::int64_t first = rank * base + std::min<std::int64_t>(rank, extra);
+  return {first, base + (rank < extra ? 1 : 0)};
+}
+
+struct Trained {
+  std::uint64_t checksum = 0;
+  std::vector<double> losses;
+  std::vector<double> norms;
+  std::map<std::string, Traffic::Count> traffic;
+};
+
+class EngineTest : public ::testing::Test {
+ protected:
+  void SetUp() override { set_threads(1); }
+
+  // The 4 rows of each step in `accumulation` micro-batches, each dealt to the ranks.
+  static std::vector<nn::Batch> batches(const Gpt2Tiny& tiny, int step, int rank, int ranks,
+                                        int accumulation) {
+    std::vector<nn::Batch> result;
+    const std::int64_t rows = Gpt2Tiny::kRows / accumulation;
+    for (int j = 0; j < accumulation; ++j) {
+      const auto [first, count] = rows_of(rank, ranks, rows);
+      result.push_back(tiny.batch(step, j * rows + first, count));
+    }
+    return result;
+  }
+
+  static Trained train(const Trial& trial, const std::function<void(engine::Engine&)>& after = {}) {
+    Runtime runtime(trial.comm);
+    const Gpt2Tiny tiny;
+    const auto model = tiny.model(trial.model);
+    engine::EngineOptions options = trial.engine;
+    options.zero.dtype = trial.model.dtype;
+    engine::Engine engine(runtime.world(), *model, options);
+    parallel::load_parameters(*model, engine.optimizer(), tiny.weights());
+    runtime.world().traffic().reset();
+    Trained trained;
+    for (int step = 0; step < trial.steps; ++step) {
+      auto micro =
+          batches(tiny, step, runtime.rank(), runtime.size(), options.zero.accumulation_steps);
+      const engine::StepOutcome outcome = engine.train_step(micro);
+      EXPECT_FALSE(outcome.skipped) << outcome.skipped_reason;
+      trained.losses.push_back(outcome.loss);
+      trained.norms.push_back(outcome.gradient_norm);
+    }
+    trained.traffic = runtime.world().traffic().counts();
+    trained.checksum = parallel::weights_checksum(*model, engine.optimizer());
+    if (after) after(engine);
+    return trained;
+  }
+
+  static int ranks() { return launcher_size(); }
+};
+
+// The keys' bias moves every score of a query alike, so its gradient is zero but for rounding,
+// which Adam scales up to steps of full size: those elements say nothing.
+bool is_key_bias(const std::string& name, std::int64_t element, std::int64_t elements) {
+  return name.ends_with("c_attn.bias") && element * 3 / elements == 1;
+}
+
+void expect_final_weights(engine::Engine& engine, const Gpt2Tiny& tiny) {
+  int index = 0;
+  for (const auto& [name, parameter] : engine.model().parameters()) {
+    const auto expected = tiny.doubles("final.fp64." + name);
+    const zero::Range owned = engine.optimizer().owned(index);
+    std::vector<float> found(static_cast<std::size_t>(owned.count));
+    engine.optimizer().master(index++, owned.begin, owned.count, found.data());
+    for (std::int64_t j = 0; j < owned.count; ++j) {
+      const std::int64_t element = owned.begin + j;
+      if (is_key_bias(name, element, parameter->shape.numel())) continue;
+      ASSERT_NEAR(found[static_cast<std::size_t>(j)], expected[static_cast<std::size_t>(element)],
+                  2e-4)
+          << name << " element " << element;
+    }
+  }
+}
+
+TEST_F(EngineTest, FollowsTheReferenceCurveInEveryStage) {
+  const Gpt2Tiny tiny;
+  const auto losses = tiny.doubles("losses.fp64");
+  const auto norms = tiny.doubles("grad_norms.fp64");
+  for (int stage = 0; stage <= 3; ++stage) {
+    Trial trial;
+    trial.engine = reference_options(stage);
+    trial.steps = Gpt2Tiny::kSteps;
+    const Trained trained =
+        train(trial, [&](engine::Engine& engine) { expect_final_weights(engine, tiny); });
+    for (std::size_t step = 0; step < losses.size(); ++step) {
+      EXPECT_NEAR(trained.losses[step], losses[step], 1e-5)
+          << "stage " << stage << " step " << step;
+      EXPECT_NEAR(trained.norms[step], norms[step], 1e-4 * norms[step]) << "stage " << stage;
+    }
+  }
+}
+
+TEST_F(EngineTest, StagesGiveTheSameBits) {
+  for (const DType dtype : {DType::fp32, DType::bf16}) {
+    std::vector<Trained> runs;
+    for (int stage = 0; stage <= 3; ++stage) {
+      Trial trial;
+      trial.engine = reference_options(stage);
+      trial.model.dtype = dtype;
+      runs.push_back(train(trial));
+    }
+    for (int stage = 1; stage <= 3; ++stage) {
+      EXPECT_EQ(runs[static_cast<std::size_t>(stage)].checksum, runs[0].checksum)
+          << "stage " << stage;
+      EXPECT_EQ(runs[static_cast<std::size_t>(stage)].losses, runs[0].losses);
+      EXPECT_EQ(runs[static_cast<std::size_t>(stage)].norms, runs[0].norms);
+    }
+  }
+}
+
+TEST_F(EngineTest, AccumulationHasTwoClassesAndOneWhenReducedEveryMicroBatch) {
+  if (ranks() > 2) return;  // 4 rows in 2 micro-batches feed two ranks
+  for (const DType dtype : {DType::fp32, DType::bf16}) {
+    const auto run = [&](int stage, bool every) {
+      Trial trial;
+      trial.engine = reference_options(stage);
+      trial.engine.zero.accumulation_steps = 2;
+      trial.engine.zero.reduce_every_micro_batch = every;
+      trial.model.dtype = dtype;
+      return train(trial);
+    };
+    const Trained local = run(0, false), reduced = run(2, false);
+    EXPECT_EQ(run(1, false).checksum, local.checksum);
+    EXPECT_EQ(run(3, false).checksum, reduced.checksum);
+    for (int stage = 0; stage <= 3; ++stage)
+      EXPECT_EQ(run(stage, true).checksum, reduced.checksum) << "stage " << stage;
+    const double tolerance = dtype == DType::fp32 ? 1e-5 : 2e-2;
+    for (std::size_t i = 0; i < local.losses.size(); ++i)
+      EXPECT_NEAR(local.losses[i], reduced.losses[i], tolerance);
+  }
+}
+
+TEST_F(EngineTest, NothingAboutTheTransferChangesABit) {
+  for (const int stage : {0, 1, 2, 3}) {
+    const auto run = [&](const std::function<void(Trial&)>& change) {
+      Trial trial;
+      trial.engine = reference_options(stage);
+      trial.model.dtype = DType::bf16;
+      change(trial);
+      return train(trial).checksum;
+    };
+    const std::uint64_t plain = run([](Trial&) {});
+    EXPECT_EQ(run([](Trial& s) { s.engine.zero.reduce_bucket_size = 1; }), plain) << stage;
+    EXPECT_EQ(run([](Trial& s) { s.engine.zero.reduce_bucket_size = 5000; }), plain) << stage;
+    EXPECT_EQ(run([](Trial& s) { s.engine.zero.gather_bucket_size = 1; }), plain) << stage;
+    EXPECT_EQ(run([](Trial& s) { s.engine.zero.overlap = false; }), plain) << stage;
+    EXPECT_EQ(run([](Trial& s) { s.engine.zero.prefetch_elements = 0; }), plain) << stage;
+    EXPECT_EQ(run([](Trial& s) { s.model.recompute = nn::Recompute::full; }), plain) << stage;
+    EXPECT_EQ(run([](Trial& s) { s.model.recompute = nn::Recompute::selective; }), plain) << stage;
+  }
+}
+
+TEST_F(EngineTest, TransportsWithOneNodeMapGiveTheSameBits) {
+  std::vector<std::vector<int>> two_nodes(2);
+  for (int r = 0; r < ranks(); ++r) two_nodes[r < (ranks() + 1) / 2 ? 0 : 1].push_back(r);
+  std::vector<std::vector<std::vector<int>>> maps = {{}};
+  if (ranks() > 1) maps.push_back(two_nodes);
+  for (const auto& nodes : maps)
+    for (const int stage : {0, 3}) {
+      const auto run = [&](const std::string& transport) {
+        Trial trial;
+        trial.engine = reference_options(stage);
+        trial.comm.transport = transport;
+        trial.comm.nodes = nodes;
+        return train(trial).checksum;
+      };
+      const std::uint64_t mpi = run("mpi");
+      EXPECT_EQ(run("shm"), mpi);
+      if (ranks() > 1) {
+        EXPECT_EQ(run("hybrid"), mpi);
+      }
+    }
+}
+
+// Bytes over all ranks: (N - 1) x elements x size for each reduce-scatter or all-gather of the
+// whole model.
+TEST_F(EngineTest, TrafficEqualsTheFormulas) {
+  const std::int64_t others = ranks() - 1;
+  for (int stage = 0; stage <= 3; ++stage)
+    for (const bool every : {false, true}) {
+      const int accumulation = ranks() <= 2 ? 2 : 1;
+      Trial trial;
+      trial.engine = reference_options(stage);
+      trial.engine.zero.accumulation_steps = accumulation;
+      trial.engine.zero.reduce_every_micro_batch = every;
+      std::int64_t padded = 0;
+      std::map<std::string, std::int64_t> all;
+      const Trained trained = train(trial, [&](engine::Engine& engine) {
+        padded = engine.optimizer().layout().padded();
+        const Traffic::Pause pause(engine.group().traffic());
+        for (const char* operation : {"all_reduce", "reduce_scatter", "all_gather"})
+          all[operation] = engine.group().all_reduce_scalar(
+              engine.group().traffic().count(operation).bytes, Reduction::sum);
+      });
+      const std::int64_t once = others * padded * 4 * trial.steps;
+      const std::int64_t reductions = stage >= 2 || every ? accumulation : 1;
+      EXPECT_EQ(all["all_reduce"], stage == 0 ? 2 * reductions * once : 0) << "stage " << stage;
+      EXPECT_EQ(all["reduce_scatter"], stage == 0 ? 0 : reductions * once) << "stage " << stage;
+      const std::int64_t gathers = stage == 0 ? 0 : stage == 3 ? 2 * accumulation : 1;
+      EXPECT_EQ(all["all_gather"], gathers * once) << "stage " << stage;
+    }
+}
+
+TEST_F(EngineTest, ACheckpointContinuesBitForBitInAnyStage) {
+  for (const DType dtype : {DType::fp32, DType::bf16}) {
+    Trial whole;
+    whole.engine = reference_options(0);
+    whole.model.dtype = dtype;
+    whole.steps = 5;
+    const std::uint64_t expected = train(whole).checksum;
+    const TemporaryFolder folder;
+    // Rank 0's folder serves all: the others' are not used.
+    Runtime runtime;
+    const std::string path = runtime.world().broadcast_text(folder / "a.h5", 0);
+    Trial half = whole;
+    half.steps = 2;
+    half.engine = reference_options(2);
+    train(half, [&](engine::Engine& engine) { engine.save(path, ""); });
+    for (const int stage : {0, 1, 3}) {
+      const Gpt2Tiny tiny;
+      const auto model = tiny.model(whole.model);
+      engine::EngineOptions options = reference_options(stage);
+      options.zero.dtype = dtype;
+      engine::Engine engine(runtime.world(), *model, options);
+      engine.load(checkpoint::Reader(runtime.world(), path));
+      for (int step = 2; step < 5; ++step) {
+        auto micro = batches(tiny, step, runtime.rank(), runtime.size(), 1);
+        EXPECT_EQ(engine.train_step(micro).step, step + 1);
+      }
+      EXPECT_EQ(parallel::weights_checksum(*model, engine.optimizer()), expected)
+          << "stage " << stage;
+    }
+    runtime.world().barrier();
+  }
+}
+
+TEST_F(EngineTest, ABatchWithoutTargetsIsRefused) {
+  Runtime runtime;
+  const Gpt2Tiny tiny;
+  const auto model = tiny.model();
+  engine::Engine engine(runtime.world(), *model, reference_options(0));
+  std::vector<nn::Batch> micro = {tiny.batch(0, 0, 1)};
+  std::fill_n(micro[0].targets.as<std::int32_t>(), Gpt2Tiny::kPositions, -100);
+  EXPECT_THROW(engine.train_step(micro), Error);
+}
+
+}  // namespace
+}  // namespace tessera::test
