@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+// tessera config: checks a run file and prints every value with where it came from.
+#include <iostream>
+#include <memory>
+
+#include <CLI/CLI.hpp>
+
+#include "tessera/base/cpu_features.hpp"
+#include "tessera/base/error.hpp"
+#include "tessera/config/report.hpp"
+#include "tessera/engine/options.hpp"
+#include "tessera/engine/run_setup.hpp"
+
+#include "apps/tessera/run_file.hpp"
+#include "apps/tessera/session.hpp"
+
+namespace tessera::app {
+namespace {
+
+struct Arguments {
+  RunFileArguments run_file;
+  int ranks = 1;
+  bool json = false;
+  bool markdown = false;
+};
+
+int print_config(const Arguments& arguments) {
+  if (launcher_rank() != 0) return 0;
+  if (arguments.markdown) {
+    std::cout << config::configuration_markdown();
+    return 0;
+  }
+  config::ReadOptions options;
+  options.set = arguments.run_file.set;
+  options.allow_bare_engine = true;
+  config::RunConfig config = config::read_run_file(arguments.run_file.file, options);
+  if (config.bare_engine) {
+    config::resolve(config, {arguments.ranks, has_bf16_instructions(), {}, {}, {}});
+  } else {
+    config = engine::describe_run(arguments.ranks, std::move(config)).config;
+    engine::engine_options(config);  // says what no part can do
+  }
+  std::cout << (arguments.json ? config::to_json(config) : config::print_resolved(config));
+  return 0;
+}
+
+}  // namespace
+
+void add_config(CLI::App& app, Command& command) {
+  auto arguments = std::make_shared<Arguments>();
+  CLI::App* sub = app.add_subcommand(
+      "config", "Check a run file or a DeepSpeed configuration; show every value and its source");
+  auto* file =
+      sub->add_option("run_file", arguments->run_file.file, "Run file")->type_name("RUN.yaml");
+  sub->add_option("--set", arguments->run_file.set, "Override a value")
+      ->type_name("path=value")
+      ->allow_extra_args(false);
+  arguments->ranks = launcher_size();
+  sub->add_option("--ranks", arguments->ranks, "Ranks to resolve for")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  sub->add_flag("--json", arguments->json, "Print JSON: {path: {value, source}}");
+  sub->add_flag("--markdown", arguments->markdown, "Print doc/configuration.md")->group("");
+  sub->callback([&command, arguments, file] {
+    if (file->empty() && !arguments->markdown) throw CLI::RequiredError("run_file");
+    command = [arguments] { return print_config(*arguments); };
+  });
+}
+
+}  // namespace tessera::app

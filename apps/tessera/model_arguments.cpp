@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "apps/tessera/model_arguments.hpp"
+
+#include <filesystem>
+
+#include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
+
+#include "tessera/config/reader.hpp"
+
+namespace tessera::app {
+
+void add_model(CLI::App& sub, ModelArguments& arguments, bool required) {
+  sub.add_option("--model", arguments.model,
+                 "A Hugging Face folder, a checkpoint, or a run's folder (its newest checkpoint)")
+      ->required(required)
+      ->type_name("M");
+  sub.add_option("--dtype", arguments.dtype, "Type to compute in: fp32 or bf16")
+      ->check(CLI::IsMember({"fp32", "bf16"}))
+      ->capture_default_str();
+  sub.add_option("--threads", arguments.threads, "Threads of each rank; 0 divides the node's cores")
+      ->check(CLI::NonNegativeNumber);
+}
+
+inference::ModelLocation locate_on_all_ranks(Communicator& world, const std::string& name) {
+  inference::ModelLocation found;
+  agreeing(world, [&] {
+    if (world.rank() == 0) found = inference::locate_model(name);
+  });
+  const nlohmann::json mine = {found.path, found.is_checkpoint, found.model_json, found.run_config};
+  const auto first = nlohmann::json::parse(world.broadcast_text(mine.dump(), 0));
+  return {first[0], first[1], first[2], first[3]};
+}
+
+std::unique_ptr<data::Tokenizer> tokenizer_of(const inference::ModelLocation& location) {
+  if (!location.run_config.empty()) {
+    config::ReadOptions options;
+    options.for_training = false;
+    const config::RunConfig config =
+        config::read_run_text(location.run_config, location.path + ":config.yaml", options);
+    return data::make_tokenizer(config.data.tokenizer);
+  }
+  const auto file = std::filesystem::path(location.path) / "tokenizer.json";
+  return data::make_tokenizer(std::filesystem::exists(file) ? file.string() : "bytes");
+}
+
+}  // namespace tessera::app

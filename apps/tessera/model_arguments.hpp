@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+// Options of the subcommands that use a finished model.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "tessera/data/tokenizer.hpp"
+#include "tessera/inference/served_model.hpp"
+
+namespace CLI {
+class App;
+}
+
+namespace tessera::app {
+
+struct ModelArguments {
+  std::string model;
+  std::string dtype = "fp32";
+  int threads = 0;
+};
+
+/// Declares --model (required or not), --dtype and --threads.
+void add_model(CLI::App& sub, ModelArguments& arguments, bool required = true);
+
+/// What `name` means, found by the first rank and told to all. Collective.
+inference::ModelLocation locate_on_all_ranks(Communicator& world, const std::string& name);
+
+/// The tokenizer that belongs to a model: that of its run, or of its folder; bytes where a folder
+/// has none.
+std::unique_ptr<data::Tokenizer> tokenizer_of(const inference::ModelLocation& location);
+
+}  // namespace tessera::app
