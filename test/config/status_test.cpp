@@ -63,9 +63,9 @@ TEST(Status, WhatIsNotAvailableYetIsRefusedOnlyWhenSwitchedOn) {
 }
 
 TEST(Status, MeshAxesDevicesAndRecomputationSayWhatComesLater) {
-  for (const char* set : {"mesh.tensor=2", "mesh.pipeline=2", "mesh.sequence=2", "mesh.expert=2",
-                          "device=cuda", "run.checkpoint.asynchronous=true",
-                          "run.checkpoint.verify=true", "run.recompute=selective"})
+  for (const char* set :
+       {"mesh.tensor=2", "mesh.pipeline=2", "mesh.sequence=2", "mesh.expert=2", "device=cuda",
+        "run.checkpoint.asynchronous=true", "run.checkpoint.verify=true"})
     EXPECT_THAT(refusal_of(kRunFile, {set}), StartsWith("not supported: --set: ")) << set;
 }
 
