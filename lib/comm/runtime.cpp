@@ -5,11 +5,11 @@
 #include <algorithm>
 #include <cstring>
 #include <exception>
+#include <unistd.h>
 #include <vector>
 
 #include <fmt/format.h>
 
-#include "tessera/base/cpu_features.hpp"
 #include "tessera/base/error.hpp"
 #include "tessera/base/log.hpp"
 
@@ -107,7 +107,8 @@ Runtime::Runtime(MPI_Comm communicator, const CommOptions& options)
     const NodeMap real =
         find_real_nodes(control.get(), &impl_->local_rank, &environment.local_size);
     const NodeMap nodes = options.nodes.empty() ? real : NodeMap::from_lists(options.nodes, size);
-    environment.oversubscribed = environment.local_size > available_cores();
+    // Not available_cores(): ranks that are bound to a core each have their own.
+    environment.oversubscribed = environment.local_size > sysconf(_SC_NPROCESSORS_ONLN);
     impl_->group = std::make_shared<Group>(impl_->environment, std::move(control), std::move(data),
                                            "world", nodes, real);
   }

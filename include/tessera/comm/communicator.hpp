@@ -60,6 +60,7 @@ struct GatherPart {
 ///   peer_failed after an error on another rank.
 class Communicator {
  public:
+  /// Collective, unless a rank failed or the Runtime was finalised before.
   virtual ~Communicator() = default;
 
   virtual int rank() const = 0;

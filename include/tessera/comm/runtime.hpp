@@ -20,16 +20,24 @@ struct CommOptions {
   double timeout_seconds = 600;  ///< 0: wait for ever
 };
 
-/// Owns our duplicates of the user's communicator. Several may live in one process.
+/// Owns our duplicates of the user's communicator. Several may live in one process, at once or one
+/// after the other.
 ///
 /// Collective: construction, finalize and destruction, over `communicator`.
-/// MPI: initialised with MPI_THREAD_MULTIPLE if nobody did, and then finalised by the last Runtime;
-/// less than MULTIPLE is
-///   accepted. The user's communicator and its error handler stay as they are. If the user calls
-///   MPI_Finalize first, everything is closed inside it.
+/// MPI: initialised with MPI_THREAD_MULTIPLE if nobody did, and then finalised when the process
+/// ends
+///   normally (MPI cannot start twice, and another Runtime may follow). Less than MULTIPLE is
+///   accepted: all MPI calls come from the calling thread. The user's communicator and its error
+///   handler stay as they are. If the user calls MPI_Finalize first, everything is closed inside
+///   it.
+/// Failures: a rank that times out, or whose Runtime is destroyed by an exception that the others
+/// do
+///   not have, tells the others; their waits end with an Error and nothing collective is tried any
+///   more. A process that ends with a non-zero code then leaves without MPI_Finalize, so that the
+///   launcher ends the job.
 /// Errors: invalid_config when this process is alone although the launcher's environment says that
-/// there are more ranks
-///   (a wrong PMI); timeouts end in an Error on every waiting rank.
+///   there are more ranks (a wrong PMI), for impossible options and for a transport that cannot
+///   serve the ranks; timeouts end in an Error on every waiting rank.
 class Runtime {
  public:
   explicit Runtime(MPI_Comm communicator, const CommOptions& options = {});
