@@ -18,6 +18,10 @@ if(TESSERA_SANITIZE)
   target_compile_options(tessera_settings INTERFACE -fsanitize=${TESSERA_SANITIZE} -fno-omit-frame-pointer
                          -fno-sanitize-recover=undefined)
   target_link_options(tessera_settings INTERFACE -fsanitize=${TESSERA_SANITIZE})
+  if(NOT BUILD_SHARED_LIBS)
+    add_library(tessera_keep_modules OBJECT ${PROJECT_SOURCE_DIR}/test/support/keep_modules.cpp)
+    target_link_libraries(tessera_settings INTERFACE $<TARGET_OBJECTS:tessera_keep_modules>)
+  endif()
 endif()
 
 set_property(GLOBAL PROPERTY TESSERA_LAYERS "")

@@ -265,6 +265,20 @@ TEST(Allocation, IsZeroedReusedAndMayDiffer) {
   EXPECT_EQ(uneven.bytes(), mine);
 }
 
+TEST(Allocation, StartsACacheLineOnEveryRank) {
+  Runtime runtime(options_for("auto"));
+  std::vector<Buffer> kept;
+  for (const std::size_t bytes : {1ul, 100ul, 4097ul, 100001ul}) {
+    kept.push_back(runtime.world().allocate(bytes, Purpose::buckets));
+    EXPECT_EQ(reinterpret_cast<std::uintptr_t>(kept.back().data()) % 64, 0u) << bytes;
+    std::memset(kept.back().data(), 1 + runtime.rank(), bytes);
+  }
+  runtime.world().barrier();
+  for (const Buffer& buffer : kept)
+    for (std::size_t i = 0; i < buffer.bytes(); ++i)
+      ASSERT_EQ(buffer.as<char>()[i], 1 + runtime.rank()) << "a peer wrote here";
+}
+
 TEST(Allocation, BuffersFreedAtDifferentTimes) {
   Runtime runtime(options_for("auto"));
   Communicator& world = runtime.world();

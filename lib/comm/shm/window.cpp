@@ -53,7 +53,15 @@ std::int64_t stagger(std::size_t window, int rank) {
   return static_cast<std::int64_t>((window * 5 + static_cast<std::size_t>(rank) * 11) % 29) * 3 *
          kLine;
 }
-constexpr std::int64_t kLargestStagger = 28 * 3 * 64;
+/// What a window has in excess of what was asked for: the largest stagger, and rounding to a line.
+constexpr std::int64_t kSlack = 28 * 3 * 64 + 64;
+
+/// MPI promises no more than the alignment of its own counters. The segment is mapped at whole
+/// pages, so every rank of the node rounds to the same place.
+std::byte* next_line(void* base) {
+  const auto address = reinterpret_cast<std::uintptr_t>(base);
+  return static_cast<std::byte*>(base) + (64 - address % 64) % 64;
+}
 
 bool has_bit(const std::vector<std::uint64_t>& mask, std::size_t i) {
   return i / 64 < mask.size() && (mask[i / 64] >> (i % 64) & 1) != 0;
@@ -124,7 +132,7 @@ std::optional<int> WindowTable::choose_free(
 std::optional<int> WindowTable::create(const std::vector<std::int64_t>& needs) {
   constexpr std::int64_t kPage = 4096;
   std::int64_t total = 0;
-  for (const std::int64_t need : needs) total += round_up(need + kLargestStagger, kPage);
+  for (const std::int64_t need : needs) total += round_up(need + kSlack, kPage);
   if (total > free_shared_memory(node_)) return std::nullopt;
   held_bytes += total;
 
@@ -136,16 +144,16 @@ std::optional<int> WindowTable::create(const std::vector<std::int64_t>& needs) {
   Window window;
   void* own = nullptr;
   const auto me = static_cast<std::size_t>(node_.rank());
-  check_mpi(MPI_Win_allocate_shared(needs[me] + kLargestStagger, 1, info, node_.data(), &own,
-                                    &window.handle),
-            "MPI_Win_allocate_shared");
+  check_mpi(
+      MPI_Win_allocate_shared(needs[me] + kSlack, 1, info, node_.data(), &own, &window.handle),
+      "MPI_Win_allocate_shared");
   MPI_Info_free(&info);
   for (int r = 0; r < node_.size(); ++r) {
     MPI_Aint bytes = 0;
     int unit = 0;
     void* base = nullptr;
     check_mpi(MPI_Win_shared_query(window.handle, r, &bytes, &unit, &base), "MPI_Win_shared_query");
-    window.bases.push_back(static_cast<std::byte*>(base) + stagger(windows_.size(), r));
+    window.bases.push_back(next_line(base) + stagger(windows_.size(), r));
     window.capacities.push_back(needs[static_cast<std::size_t>(r)]);
   }
   by_address_[window.bases[me]] = static_cast<int>(windows_.size());
@@ -160,7 +168,7 @@ void WindowTable::free_unused(const std::vector<std::uint64_t>& free_everywhere)
     if (!has_bit(free_everywhere, i) || window.handle == MPI_WIN_NULL) continue;
     by_address_.erase(window.bases[static_cast<std::size_t>(node_.rank())]);
     for (const std::int64_t capacity : window.capacities)
-      held_bytes -= round_up(capacity + kLargestStagger, 4096);
+      held_bytes -= round_up(capacity + kSlack, 4096);
     check_mpi(MPI_Win_free(&window.handle), "MPI_Win_free");
   }
 }
@@ -169,7 +177,7 @@ void WindowTable::close() {
   for (Window& window : windows_) {
     if (window.handle == MPI_WIN_NULL) continue;
     for (const std::int64_t capacity : window.capacities)
-      held_bytes -= round_up(capacity + kLargestStagger, 4096);
+      held_bytes -= round_up(capacity + kSlack, 4096);
     check_mpi(MPI_Win_free(&window.handle), "MPI_Win_free");
   }
   by_address_.clear();
