@@ -112,15 +112,13 @@ int on_all_ranks(const CommOptions& options, const std::function<void(Runtime&)>
 
 int choose_threads(Runtime& runtime, int requested) {
   const int cores = available_cores();
-  // Ranks that share one set of cores divide them; ranks bound to cores of their own use those.
-  const bool shares_cores = cores >= static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN));
-  const int divided = shares_cores ? cores / std::max(1, runtime.local_size()) : cores;
-  const int chosen = requested > 0 ? requested : std::max(1, divided);
-  if (chosen > cores)
-    log_warning_once(
-        fmt::format("{} threads on {} core(s): start with `mpirun --bind-to none` or "
-                    "set run.threads",
-                    chosen, cores));
+  const int share = std::max(1, node_cores() / std::max(1, runtime.local_size()));
+  // A launcher may have bound this rank to fewer cores than its share of the node.
+  const int chosen = requested > 0 ? requested : std::min(share, cores);
+  if (cores < std::max(requested, share))
+    log_warning_once(fmt::format(
+        "bound to {} core(s), where {} thread(s) could run: start with `mpirun --bind-to none`",
+        cores, std::max(requested, share)));
   set_threads(chosen);
   return chosen;
 }

@@ -6,6 +6,7 @@
 #include <sched.h>
 #include <string>
 #include <thread>
+#include <unistd.h>
 
 #include <hwy/highway.h>
 #include <omp.h>
@@ -48,6 +49,12 @@ bool has_bf16_instructions() {
 #else
   return false;
 #endif
+}
+
+int node_cores() {
+  const int online = std::max(1, static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN)));
+  const int quota = quota_cores();
+  return quota > 0 ? std::min(online, quota) : online;
 }
 
 int available_cores() {

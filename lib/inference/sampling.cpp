@@ -59,9 +59,10 @@ void keep_top_p(std::vector<Candidate>& candidates, double p) {
 }  // namespace
 
 void validate(const SamplingOptions& options) {
-  TESSERA_CHECK(options.temperature >= 0, Code::invalid_argument,
-                fmt::format("temperature {} is negative; 0 is greedy, 1 samples from the model",
-                            options.temperature));
+  TESSERA_CHECK(
+      options.temperature >= 0 && std::isfinite(options.temperature), Code::invalid_argument,
+      fmt::format("temperature {} is not a number from 0 on; 0 is greedy, 1 samples from the model",
+                  options.temperature));
   TESSERA_CHECK(options.top_k >= 0, Code::invalid_argument,
                 fmt::format("top-k {} is negative; 0 keeps every token", options.top_k));
   TESSERA_CHECK(options.top_p > 0 && options.top_p <= 1, Code::invalid_argument,

@@ -12,6 +12,8 @@ std::string simd_name();
 bool has_bf16_instructions();
 /// Cores this process may run on (its affinity mask, and the container's quota), at least 1.
 int available_cores();
+/// Cores of this machine or container, whatever this process is bound to, at least 1.
+int node_cores();
 /// Threads of OpenMP regions of this process from now on, at least 1.
 void set_threads(int threads);
 int threads();

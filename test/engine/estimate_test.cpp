@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+// Bytes of a rank against golden numbers worked out by hand from the formulas of doc/numerics.md.
+#include "tessera/engine/estimate.hpp"
+
+#include <gtest/gtest.h>
+
+namespace tessera::engine {
+namespace {
+
+// One unit of 1 000 003 elements on 8 ranks: padded 1 000 064, a slice is 125 008.
+zero::FlatLayout golden_layout() {
+  zero::FlatLayout layout(8);
+  layout.begin_unit("all");
+  layout.add("w", {1000003});
+  return layout;
+}
+
+std::int64_t states(int stage, DType dtype, std::int64_t accumulation = 1) {
+  EstimateInput input;
+  input.stage = stage;
+  input.dtype = dtype;
+  input.accumulation = accumulation;
+  const Estimate e = estimate_states(golden_layout(), input);
+  return e.parameters + e.gradients + e.optimizer;
+}
+
+TEST(Estimate, SplitMasterTakesFourteenBytesAParameter) {
+  EXPECT_EQ(states(0, DType::bf16), 14 * 1000064);
+  EXPECT_EQ(states(1, DType::bf16), 4 * 1000064 + 10 * 125008);
+  EXPECT_EQ(states(2, DType::bf16), 2 * 1000064 + 12 * 125008);
+  EXPECT_EQ(states(3, DType::bf16), 1750112);
+}
+
+TEST(Estimate, Fp32TakesSixteen) {
+  EXPECT_EQ(states(0, DType::fp32), 16 * 1000064);
+  EXPECT_EQ(states(1, DType::fp32), 8 * 1000064 + 8 * 125008);
+  EXPECT_EQ(states(2, DType::fp32), 4 * 1000064 + 12 * 125008);
+  EXPECT_EQ(states(3, DType::fp32), 2000128);
+}
+
+TEST(Estimate, AccumulatedGradientsAreFp32) {
+  EXPECT_EQ(states(0, DType::bf16, 3), 16 * 1000064);
+  EXPECT_EQ(states(3, DType::bf16, 3), 16 * 125008);
+}
+
+}  // namespace
+}  // namespace tessera::engine

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+// Generation with cached keys and values against whole forward passes.
+#include "tessera/inference/generator.hpp"
+
+#include <algorithm>
+
+#include <gtest/gtest.h>
+
+#include "tessera/base/cpu_features.hpp"
+#include "tessera/comm/runtime.hpp"
+
+#include "support/expect_error.hpp"
+#include "support/gpt2_tiny.hpp"
+
+namespace tessera::inference {
+namespace {
+
+std::vector<std::int32_t> first_ids(const test::Gpt2Tiny& tiny, std::int64_t count) {
+  const Tensor ids = tiny.batch(0, 0, 1).ids;
+  return {ids.as<std::int32_t>(), ids.as<std::int32_t>() + count};
+}
+
+class GeneratorTest : public ::testing::Test {
+ protected:
+  void SetUp() override { set_threads(1); }
+  Runtime runtime;
+  test::Gpt2Tiny tiny;
+  ServedModel served{runtime.world(), locate_model(tiny.folder()), DType::fp32};
+};
+
+TEST_F(GeneratorTest, GreedyTextIsWhatWholePassesChoose) {
+  std::vector<std::int32_t> text = first_ids(tiny, 5);
+  GenerationOptions options;
+  options.max_tokens = 12;
+  options.sampling.temperature = 0;
+  std::vector<std::int32_t> heard;
+  const auto generated =
+      generate(served, text, options, [&](std::int32_t token) { heard.push_back(token); });
+  EXPECT_EQ(heard, generated);
+  ASSERT_EQ(generated.size(), 12u);
+  for (const std::int32_t token : generated) {
+    const auto length = static_cast<std::int64_t>(text.size());
+    Tensor ids({1, length}, DType::int32);
+    std::copy(text.begin(), text.end(), ids.as<std::int32_t>());
+    autograd::Tape tape(autograd::Recording::off, &served.hooks());
+    const Tensor logits = served.model().logits(tape, ids);
+    const float* last = logits.as<float>() + (length - 1) * served.model().vocabulary();
+    EXPECT_EQ(token, std::max_element(last, last + served.model().vocabulary()) - last);
+    text.push_back(token);
+  }
+}
+
+TEST_F(GeneratorTest, GoesOnWhenThePositionsAreUsedUp) {
+  GenerationOptions options;
+  options.max_tokens = 2 * served.model().positions();
+  EXPECT_EQ(generate(served, first_ids(tiny, 3), options).size(),
+            static_cast<std::size_t>(options.max_tokens));
+}
+
+TEST_F(GeneratorTest, StopsBeforeEndOfText) {
+  GenerationOptions options;
+  options.max_tokens = 40;
+  options.sampling.temperature = 0;
+  const auto free = generate(served, first_ids(tiny, 5), options);
+  options.end_of_text = free[10];
+  const auto stopped = generate(served, first_ids(tiny, 5), options);
+  const auto end = std::find(free.begin(), free.end(), free[10]);
+  EXPECT_EQ(stopped, std::vector<std::int32_t>(free.begin(), end));
+}
+
+TEST_F(GeneratorTest, AnEmptyPromptIsRefused) {
+  test::expect_error(Code::invalid_argument, {"prompt"}, [&] { generate(served, {}, {}); });
+}
+
+TEST_F(GeneratorTest, PlacesWithoutAModelAreTold) {
+  test::expect_error(Code::io, {"/nonexistent"}, [] { locate_model("/nonexistent"); });
+  test::expect_error(Code::io, {"config.json", "checkpoints"},
+                     [] { locate_model(TESSERA_TEST_DATA); });
+}
+
+}  // namespace
+}  // namespace tessera::inference
