@@ -42,7 +42,7 @@ checkpoint::WriteReport Engine::save(const std::string& path, const std::string&
   counters["ranks"] = group_.size();
   const checkpoint::Header header{step_, samples_, tokens_, model_.config_json(), config};
   return checkpoint::save(group_, path, header, parallel::records(model_, optimizer_),
-                          {{"engine", counters.dump()}});
+                          {{"engine", counters.dump()}}, {.replace = true});
 }
 
 double Engine::run_micro_batch(nn::Batch& batch) {

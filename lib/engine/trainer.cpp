@@ -15,6 +15,7 @@
 #include "tessera/base/log.hpp"
 #include "tessera/base/number_format.hpp"
 #include "tessera/base/timer.hpp"
+#include "tessera/checkpoint/checksum.hpp"
 #include "tessera/checkpoint/folder.hpp"
 #include "tessera/comm/mesh.hpp"
 #include "tessera/config/compare.hpp"
@@ -53,6 +54,7 @@ class Trainer {
   void open_folder();
   void check_same_run(const config::RunConfig& made_with) const;
   std::string find_checkpoint();
+  void check_whole(const checkpoint::Reader& reader);
   void start(const std::string& checkpoint);
   void announce(const std::string& checkpoint) const;
   Stop loop();
@@ -137,12 +139,25 @@ std::string Trainer::find_checkpoint() {
   return runtime_.world().broadcast_text(found, 0);
 }
 
+// Recomputes the checksums, on all ranks together.
+void Trainer::check_whole(const checkpoint::Reader& reader) {
+  const auto damages = reader.verify(runtime_.world());
+  TESSERA_CHECK(
+      damages.empty(), Code::io,
+      fmt::format(
+          "'{}' is damaged: dataset {} has checksum {}, expected {}. Remove the file to continue "
+          "from the checkpoint before it",
+          reader.path(), damages[0].path, checkpoint::format_checksum(damages[0].found),
+          checkpoint::format_checksum(damages[0].expected)));
+}
+
 void Trainer::start(const std::string& checkpoint) {
   mesh_.emplace(runtime_.world(), MeshShape{1, setup_.config.mesh.data, 1, 1});
   check_memory(runtime_, *setup_.model, setup_.config);
   engine_.emplace(mesh_->group("data"), *setup_.model, engine_options(setup_.config));
   if (!checkpoint.empty()) {
     const checkpoint::Reader reader(runtime_.world(), checkpoint);
+    check_whole(reader);
     engine_->load(reader);
     saved_step_ = engine_->step();
   } else if (setup_.weights) {
