@@ -252,6 +252,7 @@ TEST(Allocation, IsZeroedReusedAndMayDiffer) {
   for (int round = 0; round < 3; ++round) {
     Buffer buffer = world.allocate(100000, Purpose::buckets);
     ASSERT_EQ(buffer.bytes(), 100000u);
+    EXPECT_EQ(reinterpret_cast<std::uintptr_t>(buffer.data()) % 64, 0u);
     EXPECT_EQ(buffer.as<char>()[0], 0);
     EXPECT_EQ(buffer.as<char>()[99999], 0);
     std::memset(buffer.data(), 1, buffer.bytes());

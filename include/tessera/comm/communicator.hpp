@@ -44,20 +44,22 @@ struct GatherPart {
 /// What a transport implements and everybody else calls. Counts are elements, 64-bit everywhere.
 ///
 /// Collective: every call but send and receive, over the group, in the same order on all ranks with
-/// the same count, dtype
-///   and reduction. Calls that return Work may return before they are done; buffers must stay
-///   untouched until Work::wait. Work is finished in the order of the calls. `progress()` moves
-///   pending work on, without blocking.
+///   the same count, dtype and reduction. Calls that return Work may return before they are done;
+///   buffers must stay untouched until Work::wait. Work is finished in the order of the calls.
+///   `progress()` moves pending work on, without blocking; waiting on any communicator of a Runtime
+///   moves the others on too.
 /// Numerics: a reduction is a left fold in fp32 (fp64 for fp64, integers exactly) by rank inside
-/// each node of nodes(), then
-///   over the nodes' partial sums in node order, rounded once to the dtype; a mean multiplies once
-///   by 1/size after the fold. Transport, chunking and timing never change a bit. min and max
-///   propagate NaN.
+/// each
+///   node of nodes(), then over the nodes' partial sums in node order, rounded once to the dtype; a
+///   mean multiplies once by 1/size after the fold. Transport, chunking and timing never change a
+///   bit. min and max propagate NaN.
 /// Memory: buffers from allocate() are read in place by peers of the same node; others are staged.
 /// Counters: payload bytes and messages by operation in traffic(): reference formulas in
-/// doc/numerics.md. Threads: one thread at a time. Errors: invalid_argument for a bad argument,
-/// mpi, timeout naming the ranks that did not arrive and the operation,
-///   peer_failed after an error on another rank.
+///   doc/numerics.md.
+/// Threads: one thread at a time.
+/// Errors: invalid_argument for a bad argument, mpi, timeout naming the ranks that did not arrive
+/// and
+///   the operation, peer_failed after an error on another rank.
 class Communicator {
  public:
   /// Collective, unless a rank failed or the Runtime was finalised before.
