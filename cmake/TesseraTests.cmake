@@ -1,6 +1,6 @@
 if(TESSERA_ENABLE_TESTS)
   find_package(GTest REQUIRED)
-  add_custom_target(fast_tests)  # builds every test labelled `fast`
+  add_custom_target(fast_tests)  # builds every test labelled `fast`; tests added by hand add their programs to it
 endif()
 
 set(TESSERA_TEST_LAUNCHER "" CACHE STRING "Launcher of multi-rank tests; empty: mpiexec as CMake found it")
