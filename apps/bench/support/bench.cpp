@@ -99,6 +99,8 @@ struct Program::State {
 
   double time(const Variant& variant) const {
     if (variant.prepare) variant.prepare();
+    // Who waits long in a barrier sleeps and leaves it late; in a second one nobody waits long.
+    ranks.barrier();
     ranks.barrier();
     const Timer timer;
     variant.run();
@@ -148,8 +150,11 @@ CaseResult Program::measure(const Case& work, double share) {
   const Timer timer;
   const double limit = share * state_->seconds;
   for (int round = 0; round < 1 || state_->ranks.max(timer.seconds()) < limit; ++round)
-    for (std::size_t i = 0; i < work.variants.size(); ++i)
+    for (std::size_t k = 0; k < work.variants.size(); ++k) {
+      // There and back: what a variant leaves in the caches must not always meet the same one.
+      const std::size_t i = round % 2 == 0 ? k : work.variants.size() - 1 - k;
       result.variants[i].seconds.push_back(state_->time(work.variants[i]));
+    }
   summarize(result, work);
   state_->cases.push_back(to_json(result, work));
   return result;
