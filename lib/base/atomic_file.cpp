@@ -16,18 +16,23 @@
 #include "tessera/base/error.hpp"
 #include "tessera/base/file.hpp"
 
+#include "base/transfer_limit.hpp"
+
 namespace tessera {
 namespace {
 
 constexpr std::string_view kMark = ".tmp-";
-// Linux moves at most about 2 GiB in one call.
-constexpr std::size_t kLargestTransfer = std::size_t{1} << 30;
 
 [[noreturn]] void fail_io(const char* what, const std::string& path, int error) {
   fail(Code::io, fmt::format("cannot {} {}: {}", what, path, std::strerror(error)));
 }
 
 }  // namespace
+
+std::size_t& largest_transfer() {
+  static std::size_t bytes = std::size_t{1} << 30;
+  return bytes;
+}
 
 std::string temporary_name(const std::string& path) {
   static std::atomic<int> count{0};
@@ -79,7 +84,7 @@ AtomicFile::~AtomicFile() {
 void AtomicFile::write(const void* data, std::size_t bytes) {
   const char* next = static_cast<const char*>(data);
   while (bytes > 0) {
-    const ssize_t done = ::write(descriptor_, next, std::min(bytes, kLargestTransfer));
+    const ssize_t done = ::write(descriptor_, next, std::min(bytes, largest_transfer()));
     if (done < 0 && errno == EINTR) continue;
     if (done < 0) fail_io("write", path_, errno);
     next += done;
@@ -103,7 +108,7 @@ void write_at(int descriptor, const void* data, std::size_t bytes, std::int64_t 
               const std::string& path) {
   const char* next = static_cast<const char*>(data);
   while (bytes > 0) {
-    const ssize_t done = ::pwrite(descriptor, next, std::min(bytes, kLargestTransfer), offset);
+    const ssize_t done = ::pwrite(descriptor, next, std::min(bytes, largest_transfer()), offset);
     if (done < 0 && errno == EINTR) continue;
     if (done < 0) fail_io("write", path, errno);
     next += done;
@@ -116,7 +121,7 @@ void read_at(int descriptor, void* data, std::size_t bytes, std::int64_t offset,
              const std::string& path) {
   char* next = static_cast<char*>(data);
   while (bytes > 0) {
-    const ssize_t done = ::pread(descriptor, next, std::min(bytes, kLargestTransfer), offset);
+    const ssize_t done = ::pread(descriptor, next, std::min(bytes, largest_transfer()), offset);
     if (done < 0 && errno == EINTR) continue;
     if (done < 0) fail_io("read", path, errno);
     TESSERA_CHECK(done > 0, Code::io,

@@ -102,11 +102,6 @@ void reserve(const std::string& path, std::int64_t bytes) {
 
 }  // namespace
 
-std::function<void(const char*)>& fault_hook() {
-  static std::function<void(const char*)> hook;
-  return hook;
-}
-
 struct Writer::Impl {
   Communicator& group;
   std::string path;
