@@ -1,138 +1,111 @@
 // SPDX-License-Identifier: Apache-2.0
-// tessera inspect: what is in a checkpoint, a model folder, a safetensors or an indexed token file.
-#include <filesystem>
+// tessera inspect: what is in a checkpoint, a model folder, a safetensors or an indexed token file,
+// and how two of them differ.
 #include <iostream>
 #include <memory>
+#include <optional>
 
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
-#include <nlohmann/json.hpp>
 
 #include "tessera/base/error.hpp"
-#include "tessera/base/number_format.hpp"
 #include "tessera/checkpoint/checksum.hpp"
-#include "tessera/checkpoint/model_weights.hpp"
 #include "tessera/checkpoint/reader.hpp"
-#include "tessera/data/token_file.hpp"
 #include "tessera/inference/served_model.hpp"
 
+#include "apps/tessera/inspect/compare.hpp"
+#include "apps/tessera/inspect/contents.hpp"
+#include "apps/tessera/inspect/listing.hpp"
 #include "apps/tessera/session.hpp"
 
 namespace tessera::app {
 namespace {
 
-using Json = nlohmann::ordered_json;
-namespace fs = std::filesystem;
+using Damages = std::vector<checkpoint::Damage>;
+
+// Like diff: 0 equal, 1 different, 2 trouble.
+constexpr int kDifferent = 1;
 
 struct Arguments {
   std::string file;
+  std::string compare;
   bool verify = false;
+  bool statistics = false;
   bool json = false;
 };
 
-Json tensor_json(const Shape& shape, const std::string& dtype) {
-  return {{"shape", shape.sizes()}, {"dtype", dtype}};
+void print(const Arguments& arguments, const Json& content, std::string (*format)(const Json&)) {
+  std::cout << (arguments.json ? content.dump(2) + "\n" : format(content));
 }
 
-Json describe(const checkpoint::Reader& reader) {
-  Json content;
-  content["kind"] = "checkpoint";
-  content["file"] = reader.path();
-  content["format_version"] = reader.format_version();
-  content["library_version"] = reader.library_version();
-  content["step"] = reader.header().step;
-  content["samples"] = reader.header().samples;
-  content["tokens"] = reader.header().tokens;
-  content["weights_checksum"] = checkpoint::format_checksum(reader.weights_checksum());
-  for (const auto& dataset : reader.datasets())
-    content["tensors"][dataset.path] = tensor_json(dataset.shape, to_string(dataset.dtype));
-  return content;
-}
-
-Json describe(const checkpoint::SafetensorsFile& file) {
-  Json content;
-  content["kind"] = "safetensors";
-  content["file"] = file.path();
-  for (const auto& entry : file.entries())
-    content["tensors"][entry.name] = tensor_json(entry.shape, entry.stored_type);
-  return content;
-}
-
-Json describe(const checkpoint::ModelWeights& weights) {
-  Json content;
-  content["kind"] = "model folder";
-  content["file"] = weights.folder();
-  for (const std::string& name : weights.names())
-    content["tensors"][name] = tensor_json(weights.shape(name), to_string(weights.dtype(name)));
-  return content;
-}
-
-Json describe(const data::TokenFile& file, const std::string& prefix) {
-  Json content;
-  content["kind"] = "indexed tokens";
-  content["file"] = prefix;
-  content["tokens"] = file.tokens();
-  content["documents"] = file.documents();
-  return content;
-}
-
-void print_content(const Json& content) {
-  double elements = 0;
-  for (const auto& [key, value] : content.items()) {
-    if (key != "tensors") {
-      std::cout << fmt::format("{:<18} {}\n", key,
-                               value.is_string() ? value.get<std::string>() : value.dump());
-      continue;
-    }
-    for (const auto& [name, tensor] : value.items()) {
-      const Shape shape(tensor["shape"].get<std::vector<std::int64_t>>());
-      elements += static_cast<double>(shape.numel());
-      std::cout << fmt::format("  {:<52} {:<6} {}\n", name, tensor["dtype"].get<std::string>(),
-                               shape.to_string());
-    }
-  }
-  if (content.contains("tensors"))
-    std::cout << fmt::format("{} tensors, {} elements\n", content["tensors"].size(),
-                             format_count(elements));
+Json damage_json(const Damages& damages) {
+  Json list = Json::array();
+  for (const auto& damage : damages)
+    list.push_back({{"dataset", damage.path},
+                    {"expected", checkpoint::format_checksum(damage.expected)},
+                    {"found", checkpoint::format_checksum(damage.found)}});
+  return list;
 }
 
 // Errors if a dataset is not what was saved.
-void verify(const checkpoint::Reader& reader) {
-  const auto damages = reader.verify();
+void check_whole(const std::string& path, const Damages& damages) {
   std::string text;
   for (const auto& damage : damages)
     text += fmt::format("\n  {}: expected {}, found {}", damage.path,
                         checkpoint::format_checksum(damage.expected),
                         checkpoint::format_checksum(damage.found));
-  TESSERA_CHECK(
-      damages.empty(), Code::io,
-      fmt::format("'{}' is damaged in {} dataset(s):{}", reader.path(), damages.size(), text));
+  TESSERA_CHECK(damages.empty(), Code::io,
+                fmt::format("'{}' is damaged in {} dataset(s):{}", path, damages.size(), text));
+}
+
+void show(const Arguments& arguments, const std::optional<Damages>& damages) {
+  const auto contents = open_contents(arguments.file);
+  Json listing = list_contents(*contents, arguments.statistics);
+  if (damages) listing["damaged"] = damage_json(*damages);
+  print(arguments, listing, format_listing);
+  if (!damages) return;
+  check_whole(contents->facts()["file"], *damages);
+  if (!arguments.json) std::cout << "every checksum is right\n";
+}
+
+std::string checkpoint_path(const std::string& name) {
+  const auto location = inference::locate_model(name);
+  TESSERA_CHECK(location.is_checkpoint, Code::invalid_argument,
+                fmt::format("--verify wants a checkpoint, and '{}' is not one: only checkpoints "
+                            "have checksums",
+                            name));
+  return location.path;
+}
+
+// The ranks share the reading; rank 0 speaks.
+int verify_on_all_ranks(const Arguments& arguments) {
+  return on_all_ranks({}, [&](Runtime& runtime) {
+    Communicator& world = runtime.world();
+    std::string path;
+    agreeing(world, [&] {
+      if (runtime.rank() == 0) path = checkpoint_path(arguments.file);
+    });
+    const checkpoint::Reader reader(world, world.broadcast_text(path, 0));
+    const Damages damages = reader.verify(world);
+    if (runtime.rank() == 0) show(arguments, damages);
+    check_whole(reader.path(), damages);
+  });
+}
+
+int compare(const Arguments& arguments) {
+  const Json comparison =
+      compare_contents(*open_contents(arguments.file), *open_contents(arguments.compare));
+  print(arguments, comparison, format_comparison);
+  return comparison["equal"].get<bool>() ? 0 : kDifferent;
 }
 
 int inspect(const Arguments& arguments) {
+  if (arguments.verify && launcher_size() > 1) return verify_on_all_ranks(arguments);
   if (launcher_rank() != 0) return 0;
-  const fs::path path(arguments.file);
-  const auto show = [&](const Json& content) {
-    if (arguments.json)
-      std::cout << content.dump(2) << '\n';
-    else
-      print_content(content);
-    return 0;
-  };
-  fs::path prefix = path;
-  if (path.extension() == ".bin" || path.extension() == ".idx") prefix.replace_extension();
-  if (data::TokenFile::present(prefix.string()))
-    return show(describe(data::TokenFile(prefix.string()), prefix.string()));
-  if (path.extension() == ".safetensors")
-    return show(describe(checkpoint::SafetensorsFile(path.string())));
-  if (fs::is_directory(path) && checkpoint::ModelWeights::present(path.string()))
-    return show(describe(checkpoint::ModelWeights(path.string())));
-  const checkpoint::Reader reader(inference::locate_model(arguments.file).path);
-  show(describe(reader));
-  if (arguments.verify) {
-    verify(reader);
-    if (!arguments.json) std::cout << "every checksum is right\n";
-  }
+  if (!arguments.compare.empty()) return compare(arguments);
+  std::optional<Damages> damages;
+  if (arguments.verify) damages = checkpoint::Reader(checkpoint_path(arguments.file)).verify();
+  show(arguments, damages);
   return 0;
 }
 
@@ -142,8 +115,19 @@ void add_inspect(CLI::App& app, Command& command) {
   auto arguments = std::make_shared<Arguments>();
   CLI::App* sub = app.add_subcommand(
       "inspect", "Show what is in a checkpoint, model folder, safetensors or indexed token file");
-  sub->add_option("file", arguments->file, "File, folder or prefix")->required()->type_name("FILE");
-  sub->add_flag("--verify", arguments->verify, "Recompute the checksums of a checkpoint");
+  sub->footer(
+      "--verify under mpirun shares the reading among the ranks.\n"
+      "--compare ends with 0 if the two are equal, 1 if they differ, 2 if one cannot be read.");
+  sub->add_option("file", arguments->file, "File, folder of a run or model, or prefix")
+      ->required()
+      ->type_name("FILE");
+  auto* verify =
+      sub->add_flag("--verify", arguments->verify, "Recompute the checksums of a checkpoint");
+  sub->add_flag("--stats", arguments->statistics,
+                "Minimum, maximum, mean and root mean square of every tensor; NaN and infinities");
+  sub->add_option("--compare", arguments->compare, "Tell how the tensors of OTHER differ")
+      ->type_name("OTHER")
+      ->excludes(verify);
   sub->add_flag("--json", arguments->json, "Print JSON");
   sub->callback([&command, arguments] { command = [arguments] { return inspect(*arguments); }; });
 }
