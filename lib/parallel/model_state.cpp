@@ -2,6 +2,7 @@
 #include "tessera/parallel/model_state.hpp"
 
 #include <algorithm>
+#include <exception>
 #include <optional>
 #include <string>
 
@@ -20,11 +21,55 @@ std::string state_path(const std::string& state, const std::string& name) {
   return "optimizer/" + state + "/" + name;
 }
 
+// Every rank's part of a chunk of a parameter, which lie one after the other in the order of the
+// ranks.
+void gather_chunk(const zero::PartitionedOptimizer& optimizer, int index, zero::Range chunk,
+                  const std::vector<float>& mine, std::vector<float>& all) {
+  std::vector<std::int64_t> counts;
+  for (int rank = 0; rank < optimizer.group().size(); ++rank)
+    counts.push_back(zero::intersect(chunk, optimizer.layout().owned(index, rank)).count);
+  all.resize(static_cast<std::size_t>(chunk.count));
+  optimizer.group().all_gather_v(mine.data(), all.data(), counts, DType::fp32).wait();
+}
+
 // Walks a range in pieces of at most kStagingElements.
 template <typename Body>
 void for_each_chunk(zero::Range whole, Body&& body) {
   for (std::int64_t begin = whole.begin; begin < whole.end(); begin += kStagingElements)
     body(zero::Range{begin, std::min(kStagingElements, whole.end() - begin)});
+}
+
+// The values of a file: read(named parameter, range, out) reads elements, store(index, range,
+// values) takes what this rank holds. A rank reads what it owns; where it holds more, the rest
+// comes from the others, so that all together read each byte once.
+template <typename Read, typename Store>
+void read_each_once(const nn::Model& model, zero::PartitionedOptimizer& optimizer, Read&& read,
+                    Store&& store) {
+  Communicator& group = optimizer.group();
+  const Traffic::Pause pause(group.traffic());
+  std::exception_ptr error;  // kept, for the others wait for this rank's part
+  std::vector<float> mine, all;
+  int index = 0;
+  for (const nn::NamedParameter& named : model.parameters()) {
+    for_each_chunk(optimizer.held(index), [&](zero::Range chunk) {
+      const zero::Range owned = zero::intersect(chunk, optimizer.owned(index));
+      mine.resize(static_cast<std::size_t>(owned.count));
+      try {
+        if (!error && owned.count > 0) read(named, owned, mine.data());
+      } catch (...) {
+        error = std::current_exception();
+      }
+      if (optimizer.options().stage == 0)
+        gather_chunk(optimizer, index, chunk, mine, all);
+      else
+        all.swap(mine);
+      if (!error) store(index, chunk, all.data());
+    });
+    ++index;
+  }
+  agreeing(group, [&] {
+    if (error) std::rethrow_exception(error);
+  });
 }
 
 // fill(named parameter, chunk, out) writes the fp32 values of a chunk of the parameter.
@@ -50,9 +95,15 @@ void load_each(const nn::Model& model, zero::PartitionedOptimizer& optimizer, Fi
 template <typename ShapeOf, typename Read>
 void load_stored(const nn::Model& model, zero::PartitionedOptimizer& optimizer, ShapeOf&& shape_of,
                  Read&& read) {
-  load_each(model, optimizer, [&](const nn::NamedParameter& named, zero::Range chunk, float* out) {
-    read(nn::find_in_files(model, named, shape_of), chunk.begin, chunk.count, out);
-  });
+  read_each_once(
+      model, optimizer,
+      [&](const nn::NamedParameter& named, zero::Range part, float* out) {
+        read(nn::find_in_files(model, named, shape_of), part.begin, part.count, out);
+      },
+      [&](int index, zero::Range chunk, const float* values) {
+        optimizer.load(index, chunk.begin, chunk.count, values);
+      });
+  optimizer.finish_load();
 }
 
 }  // namespace
@@ -102,17 +153,16 @@ void load_parameters(const nn::Model& model, zero::PartitionedOptimizer& optimiz
 
 void load_optimizer_states(const nn::Model& model, zero::PartitionedOptimizer& optimizer,
                            const checkpoint::Reader& reader) {
-  agreeing(optimizer.group(), [&] {
-    int index = 0;
-    for (const nn::NamedParameter& named : model.parameters()) {
-      const zero::Range held = optimizer.held(index);
-      for (const std::string& state : optimizer.state_names())
-        if (held.count > 0)
-          reader.read(state_path(state, named.name), held.begin, held.count, DType::fp32,
-                      optimizer.state(index, state));
-      ++index;
-    }
-  });
+  for (const std::string& state : optimizer.state_names())
+    read_each_once(
+        model, optimizer,
+        [&](const nn::NamedParameter& named, zero::Range part, float* out) {
+          reader.read(state_path(state, named.name), part.begin, part.count, DType::fp32, out);
+        },
+        [&](int index, zero::Range chunk, const float* values) {
+          std::copy_n(values, chunk.count,
+                      optimizer.state(index, state) + (chunk.begin - optimizer.held(index).begin));
+        });
 }
 
 std::vector<checkpoint::TensorRecord> records(const nn::Model& model,
