@@ -22,10 +22,10 @@
 #include "tessera/base/random.hpp"
 #include "tessera/base/timer.hpp"
 #include "tessera/checkpoint/checksum.hpp"
-#include "tessera/device/buffer.hpp"
 
 #include "checkpoint/fault_point.hpp"
 #include "checkpoint/metadata.hpp"
+#include "checkpoint/stage.hpp"
 #include "checkpoint/sum_over_ranks.hpp"
 
 namespace tessera::checkpoint {
@@ -150,47 +150,6 @@ struct Writer::Impl {
 };
 
 namespace {
-
-/// Gathers neighbouring pieces in a bounded buffer and writes each contiguous run at once.
-class Stage {
- public:
-  Stage(int descriptor, const std::string& path, std::int64_t bytes, WriteReport& report)
-      : descriptor_(descriptor),
-        path_(path),
-        buffer_(allocate(static_cast<std::size_t>(std::max<std::int64_t>(bytes, 4096)), Device{},
-                         Purpose::workspace)),
-        report_(report) {}
-
-  /// Room for up to `bytes` bytes that belong at `offset`; returns how many there are, at least
-  /// `item` bytes.
-  std::int64_t make_room(std::int64_t offset, std::int64_t bytes, std::int64_t item) {
-    // Elements stay aligned for their type, also after narrower ones.
-    if (offset != offset_ + used_ || free() < item || used_ % item != 0) flush();
-    if (used_ == 0) offset_ = offset;
-    return std::min(bytes, free() / item * item);
-  }
-  std::byte* end() const { return buffer_.as<std::byte>() + used_; }
-  void advance(std::int64_t bytes) { used_ += bytes; }
-
-  void flush() {
-    if (used_ == 0) return;
-    fault_point("write");
-    write_at(descriptor_, buffer_.data(), static_cast<std::size_t>(used_), offset_, path_);
-    report_.bytes += used_;
-    ++report_.writes;
-    used_ = 0;
-  }
-
- private:
-  std::int64_t free() const { return static_cast<std::int64_t>(buffer_.bytes()) - used_; }
-
-  int descriptor_;
-  const std::string& path_;
-  Buffer buffer_;
-  WriteReport& report_;
-  std::int64_t offset_ = -1;
-  std::int64_t used_ = 0;
-};
 
 /// Puts one piece through the stage and returns its part of the checksum.
 std::uint64_t write_piece(Stage& stage, const TensorRecord& tensor, const Piece& piece,

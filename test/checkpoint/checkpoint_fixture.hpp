@@ -29,6 +29,18 @@ struct TestTensor {
   std::vector<std::byte> bytes;  // whole, on every rank
 };
 
+/// Gives every tensor its made-up bytes.
+inline std::vector<TestTensor> filled(std::vector<TestTensor> tensors, std::uint64_t seed = 1) {
+  std::uint64_t stream = 0;
+  for (TestTensor& tensor : tensors) {
+    const RandomStream random(seed, stream++);
+    tensor.bytes.resize(static_cast<std::size_t>(tensor.shape.numel()) * size_of(tensor.dtype));
+    for (std::size_t i = 0; i < tensor.bytes.size(); ++i)
+      tensor.bytes[i] = static_cast<std::byte>(random.bits(i) & 0x3f);  // no NaN in any type
+  }
+  return tensors;
+}
+
 inline std::vector<TestTensor> test_tensors(std::uint64_t seed = 1) {
   const std::vector<std::pair<std::string, Shape>> shapes = {
       {"transformer.wte.weight", {37, 16}},
@@ -40,7 +52,6 @@ inline std::vector<TestTensor> test_tensors(std::uint64_t seed = 1) {
       {"cube", {2, 3, 5}},
       {"lm_head.weight", {101, 7}}};
   std::vector<TestTensor> tensors;
-  std::uint64_t stream = 0;
   for (const char* group : {"parameters/", "optimizer/exp_avg/", "optimizer/exp_avg_sq/"})
     for (const auto& [name, shape] : shapes)
       tensors.push_back({group + name, shape, DType::fp32, {}});
@@ -49,13 +60,7 @@ inline std::vector<TestTensor> test_tensors(std::uint64_t seed = 1) {
   tensors.push_back({"optimizer/wide", {9}, DType::fp64, {}});
   tensors.push_back({"optimizer/steps", {5}, DType::int64, {}});
   tensors.push_back({"optimizer/codes", {5}, DType::uint8, {}});
-  for (TestTensor& tensor : tensors) {
-    const RandomStream random(seed, stream++);
-    tensor.bytes.resize(static_cast<std::size_t>(tensor.shape.numel()) * size_of(tensor.dtype));
-    for (std::size_t i = 0; i < tensor.bytes.size(); ++i)
-      tensor.bytes[i] = static_cast<std::byte>(random.bits(i) & 0x3f);  // no NaN in any type
-  }
-  return tensors;
+  return filled(std::move(tensors), seed);
 }
 
 /// Rank r's pieces when all tensors, laid end to end, are cut into equal slices; every other piece

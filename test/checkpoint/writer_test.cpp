@@ -51,6 +51,26 @@ TEST_F(CheckpointTest, KeepsEverythingWhateverTheRankCount) {
   EXPECT_EQ(report.file_bytes, static_cast<std::int64_t>(std::filesystem::file_size(path_)));
 }
 
+// Long enough for whole pages to go past the page cache, between a head and a tail that do not.
+TEST_F(CheckpointTest, LongRunsAreWrittenWhereverTheyBegin) {
+  const std::vector<TestTensor> tensors =
+      filled({{"parameters/odd", {1'000'003}, DType::uint8, {}},
+              {"parameters/narrow", {701'001}, DType::bf16, {}},
+              {"parameters/wide", {1237, 1001}, DType::fp32, {}}});
+  for (const std::int64_t staging : {std::int64_t{4} << 20, std::int64_t{300'000}}) {
+    WriteOptions options;
+    options.staging_bytes = staging;
+    options.replace = true;
+    const WriteReport report =
+        save(world(), path_, test_header(), sliced(tensors, rank(), ranks()), {}, options);
+    // A run that the buffer holds takes three transfers at most.
+    EXPECT_LE(report.writes, 3 * (report.bytes / staging + 3));
+    const Reader reader(world(), path_);
+    expect_same_content(reader, tensors);
+    world().barrier();
+  }
+}
+
 TEST_F(CheckpointTest, TheStagingBoundChangesOnlyTheNumberOfWrites) {
   const std::int64_t writes = save_test_file().writes;
   std::filesystem::path first(path_);
