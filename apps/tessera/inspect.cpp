@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // tessera inspect: what is in a checkpoint, a model folder, a safetensors or an indexed token file,
-// and how two of them differ.
+// how two of them differ, and a page that shows a run.
 #include <iostream>
 #include <memory>
 #include <optional>
@@ -9,6 +9,7 @@
 #include <fmt/format.h>
 
 #include "tessera/base/error.hpp"
+#include "tessera/base/file.hpp"
 #include "tessera/checkpoint/checksum.hpp"
 #include "tessera/checkpoint/reader.hpp"
 #include "tessera/inference/served_model.hpp"
@@ -16,6 +17,7 @@
 #include "apps/tessera/inspect/compare.hpp"
 #include "apps/tessera/inspect/contents.hpp"
 #include "apps/tessera/inspect/listing.hpp"
+#include "apps/tessera/inspect/run_page.hpp"
 #include "apps/tessera/session.hpp"
 
 namespace tessera::app {
@@ -29,6 +31,7 @@ constexpr int kDifferent = 1;
 struct Arguments {
   std::string file;
   std::string compare;
+  std::string html;
   bool verify = false;
   bool statistics = false;
   bool json = false;
@@ -99,10 +102,17 @@ int compare(const Arguments& arguments) {
   return comparison["equal"].get<bool>() ? 0 : kDifferent;
 }
 
+int write_page(const Arguments& arguments) {
+  write_text(arguments.html, make_run_page(arguments.file));
+  std::cout << fmt::format("wrote {}\n", arguments.html);
+  return 0;
+}
+
 int inspect(const Arguments& arguments) {
   if (arguments.verify && launcher_size() > 1) return verify_on_all_ranks(arguments);
   if (launcher_rank() != 0) return 0;
   if (!arguments.compare.empty()) return compare(arguments);
+  if (!arguments.html.empty()) return write_page(arguments);
   std::optional<Damages> damages;
   if (arguments.verify) damages = checkpoint::Reader(checkpoint_path(arguments.file)).verify();
   show(arguments, damages);
@@ -125,10 +135,17 @@ void add_inspect(CLI::App& app, Command& command) {
       sub->add_flag("--verify", arguments->verify, "Recompute the checksums of a checkpoint");
   sub->add_flag("--stats", arguments->statistics,
                 "Minimum, maximum, mean and root mean square of every tensor; NaN and infinities");
-  sub->add_option("--compare", arguments->compare, "Tell how the tensors of OTHER differ")
-      ->type_name("OTHER")
-      ->excludes(verify);
-  sub->add_flag("--json", arguments->json, "Print JSON");
+  auto* other =
+      sub->add_option("--compare", arguments->compare, "Tell how the tensors of OTHER differ")
+          ->type_name("OTHER")
+          ->excludes(verify);
+  auto* json = sub->add_flag("--json", arguments->json, "Print JSON");
+  sub->add_option("--html", arguments->html,
+                  "Show a run's folder as one page: curves, weight norms, traffic, memory")
+      ->type_name("OUT.html")
+      ->excludes(verify)
+      ->excludes(other)
+      ->excludes(json);
   sub->callback([&command, arguments] { command = [arguments] { return inspect(*arguments); }; });
 }
 

@@ -10,6 +10,7 @@
 #include "tessera/checkpoint/reader.hpp"
 #include "tessera/checkpoint/safetensors.hpp"
 
+#include "support/markup.hpp"
 #include "support/program.hpp"
 #include "support/tiny_run.hpp"
 
@@ -181,6 +182,57 @@ TEST_F(InspectTest, ACheckpointIsComparedWithAModelFolder) {
                                          " --set engine.scheduler=null");
   EXPECT_TRUE(compare(model, run, 0)["equal"]);
   EXPECT_EQ(compare(run, model, 0)["compared"], 40);
+}
+
+void expect_self_contained(const std::string& page) {
+  EXPECT_EQ(markup_problem(page), "");
+  for (const char* reference : {"http", "src=", "href=", "<link", "import", "url("})
+    EXPECT_EQ(count(page, reference), 0) << reference;
+}
+
+TEST_F(InspectTest, ThePageOfARunShowsItsCourse) {
+  const std::string run = train("a", "", 2);
+  std::ofstream(run + "/events.jsonl", std::ios::trunc)
+      << R"({"event":"start","step":0,"time":1700000000,"ranks":2,"stage":3})" << '\n'
+      << R"({"event":"resume","step":2,"time":1700000100,"ranks":1,"stage":1,"from":"<b>.h5"})"
+      << '\n'
+      << R"({"event":"damaged","step":2,"time":1700000100,"file":"x","error":"a & b"})" << '\n';
+  const Outcome outcome = tessera("inspect " + run + " --html " + (folder / "out.html"));
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.error;
+  const std::string page = slurp(folder / "out.html");
+  expect_self_contained(page);
+  EXPECT_EQ(count(page, "<figure"), 6);  // four curves, two of weights
+  for (const char* title : {"Loss", "Gradient norm", "Learning rate", "Tokens per second",
+                            "Matrices", "Biases and gains"})
+    EXPECT_EQ(count(page, fmt::format("<figcaption><b>{}", title)), 1) << title;
+  EXPECT_EQ(count(page, "resumed after step 2, 1 ranks, stage 1, 2023-11-14 22:15 UTC"), 4);
+  EXPECT_NE(page.find("from &lt;b&gt;.h5"), std::string::npos);
+  EXPECT_NE(page.find("<td class=\"alert\">damaged</td>"), std::string::npos);
+  EXPECT_NE(page.find("<td>reduce_scatter</td>"), std::string::npos);
+  EXPECT_NE(page.find("<td>activations</td>"), std::string::npos);
+  EXPECT_NE(page.find("train_batch_size: 8"), std::string::npos);
+  EXPECT_NE(page.find("mlp.c_proj.weight"), std::string::npos);
+  EXPECT_EQ(tessera("inspect " + run + " --html /nonexistent/out.html").exit_code, 2);
+}
+
+TEST_F(InspectTest, ThePageOfARunThatHasJustBegunSaysWhatIsNotThereYet) {
+  std::filesystem::create_directories(folder / "new <run>");
+  std::ofstream(folder / "new <run>/metrics.jsonl")
+      << R"({"step":1,"loss":null,"lr":0.0,"grad_norm":null,"tokens":9,"seconds":0.1})" << '\n'
+      << R"({"step":2,"lo)";
+  const std::string arguments =
+      fmt::format("inspect '{}' --html {}", folder / "new <run>", folder / "out.html");
+  const Outcome outcome = tessera(arguments);
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.error;
+  const std::string page = slurp(folder / "out.html");
+  expect_self_contained(page);
+  EXPECT_NE(page.find("<h1>new &lt;run&gt;</h1>"), std::string::npos);
+  EXPECT_NE(page.find("no whole checkpoint yet"), std::string::npos);
+  EXPECT_NE(page.find("Not there yet"), std::string::npos);
+  EXPECT_EQ(count(page, "class=\"broken\""), 3);
+  const Outcome missing = tessera("inspect " + folder.path() + " --html " + (folder / "x.html"));
+  EXPECT_EQ(missing.exit_code, 2);
+  EXPECT_NE(missing.error.find("metrics.jsonl"), std::string::npos) << missing.error;
 }
 
 }  // namespace
