@@ -23,6 +23,7 @@ using hdf5::Handle;
 
 constexpr const char* kFormat = "tessera";
 constexpr const char* kStateGroup = "state";
+constexpr const char* kInMemory = "checkpoint";  // a name that HDF5 wants
 // Metadata come in blocks of this size, so that the data between them stay contiguous.
 constexpr hsize_t kMetadataBlock = 16384;
 
@@ -164,10 +165,6 @@ DatasetInfo read_dataset_info(hid_t file, const std::string& path) {
   return info;
 }
 
-std::int64_t bytes_of(const TensorRecord& tensor) {
-  return tensor.shape.numel() * static_cast<std::int64_t>(size_of(tensor.dtype));
-}
-
 #if H5_VERSION_GE(1, 12, 0)
 using ObjectInfo = H5O_info2_t;
 constexpr auto kVisit = H5Ovisit3;
@@ -234,14 +231,15 @@ void read_all(const std::string& path, Metadata& metadata) {
 
 }  // namespace
 
-std::vector<std::int64_t> create_file(const std::string& path, const Header& header,
+std::vector<std::int64_t> create_file(SparseFile& target, const Header& header,
                                       std::span<const TensorRecord> tensors, const State& state) {
   const hdf5::Quiet quiet;
   const Handle access = access_list();
+  hdf5::use_sparse_file(access.id(), target);
   const Handle creation(H5Pcreate(H5P_FILE_CREATE), H5Pclose, "make a creation list");
   check(H5Pset_obj_track_times(creation.id(), false), "leave out times");
-  Handle file(H5Fcreate(path.c_str(), H5F_ACC_EXCL, creation.id(), access.id()), H5Fclose,
-              fmt::format("create {}", path));
+  Handle file(H5Fcreate(kInMemory, H5F_ACC_TRUNC, creation.id(), access.id()), H5Fclose,
+              "create the file's metadata");
   write_header(file.id(), header);
   const Handle links = link_list();
   for (const char* group : {"parameters", "optimizer", kStateGroup})
@@ -252,26 +250,22 @@ std::vector<std::int64_t> create_file(const std::string& path, const Header& hea
   std::vector<std::int64_t> offsets;
   for (const TensorRecord& tensor : tensors)
     offsets.push_back(create_dataset(file.id(), tensor, links, properties));
-  file.close(fmt::format("write {}", path));
+  file.close("write the file's metadata");
   return offsets;
 }
 
-void seal_file(const std::string& path, std::span<const TensorRecord> tensors,
-               std::span<const std::int64_t> offsets, std::span<const std::uint64_t> checksums) {
+void seal_file(SparseFile& target, std::span<const TensorRecord> tensors,
+               std::span<const std::uint64_t> checksums) {
   const hdf5::Quiet quiet;
   const Handle access = access_list();
-  Handle file(H5Fopen(path.c_str(), H5F_ACC_RDWR, access.id()), H5Fclose,
-              fmt::format("open {}", path));
+  hdf5::use_sparse_file(access.id(), target);
+  Handle file(H5Fopen(kInMemory, H5F_ACC_RDWR, access.id()), H5Fclose, "open the file's metadata");
   for (std::size_t i = 0; i < tensors.size(); ++i) {
     const Handle dataset = open_dataset(file.id(), tensors[i].path);
     hdf5::write_checksum_attribute(dataset.id(), checksums[i]);
   }
   hdf5::write_integer_attribute(file.id(), "complete", 1);
-  file.close(fmt::format("write {}", path));
-  std::vector<ByteRange> data;
-  for (std::size_t i = 0; i < tensors.size(); ++i)
-    data.emplace_back(offsets[i], offsets[i] + bytes_of(tensors[i]));
-  append_trailer(path, std::move(data));
+  file.close("write the file's metadata");
 }
 
 Metadata read_metadata(const std::string& path) {

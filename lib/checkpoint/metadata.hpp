@@ -10,6 +10,8 @@
 #include "tessera/checkpoint/reader.hpp"
 #include "tessera/checkpoint/writer.hpp"
 
+#include "checkpoint/sparse_file.hpp"
+
 namespace tessera::checkpoint {
 
 inline constexpr std::int64_t kFormatVersion = 1;
@@ -23,14 +25,14 @@ struct Metadata {
   std::int64_t file_bytes = 0;
 };
 
-/// Creates `path` with all metadata, and space but no content for the tensors. Returns where each
-/// tensor's data begin. The file is not `complete` yet.
-std::vector<std::int64_t> create_file(const std::string& path, const Header& header,
+/// Makes `target` an HDF5 file with all metadata, and space but no content for the
+/// tensors. Returns where each tensor's data begin. The file is not `complete` yet.
+std::vector<std::int64_t> create_file(SparseFile& target, const Header& header,
                                       std::span<const TensorRecord> tensors, const State& state);
 
-/// Writes the tensors' checksums, marks the file as complete and adds the trailer.
-void seal_file(const std::string& path, std::span<const TensorRecord> tensors,
-               std::span<const std::int64_t> offsets, std::span<const std::uint64_t> checksums);
+/// Writes the tensors' checksums and marks the file as complete.
+void seal_file(SparseFile& target, std::span<const TensorRecord> tensors,
+               std::span<const std::uint64_t> checksums);
 
 /// Reads and checks all of it. Errors as Reader's.
 Metadata read_metadata(const std::string& path);

@@ -3,15 +3,9 @@
 #include "checkpoint/trailer.hpp"
 
 #include <algorithm>
-#include <cerrno>
 #include <cstring>
-#include <fcntl.h>
 #include <string_view>
-#include <unistd.h>
 
-#include <fmt/format.h>
-
-#include "tessera/base/atomic_file.hpp"
 #include "tessera/base/error.hpp"
 #include "tessera/base/mapped_file.hpp"
 #include "tessera/checkpoint/checksum.hpp"
@@ -23,28 +17,17 @@ constexpr std::string_view kMagic = "TESSERA1";
 constexpr std::int64_t kRangeBytes = 16;
 constexpr std::int64_t kEndBytes = 24;
 
-/// What `data` leaves of [0, size).
-std::vector<ByteRange> complement(std::vector<ByteRange> data, std::int64_t size) {
-  std::sort(data.begin(), data.end());
-  data.emplace_back(size, size);
-  std::vector<ByteRange> rest;
-  std::int64_t position = 0;
-  for (const auto& [begin, end] : data) {
-    if (position < begin) rest.emplace_back(position, begin);
-    position = std::max(position, end);
-  }
-  return rest;
-}
-
-std::uint64_t checksum(const MappedFile& file, const std::vector<ByteRange>& ranges) {
+/// `bytes_of(range)` points to the bytes of a range of the file.
+template <typename BytesOf>
+std::uint64_t checksum(const std::vector<ByteRange>& ranges, BytesOf&& bytes_of) {
   std::uint64_t sum = 0;
   std::int64_t position = 0;
   const auto add = [&](const void* bytes, std::int64_t count) {
     sum += checksum_range("metadata", position, bytes, DType::uint8, count);
     position += count;
   };
-  for (const auto& [begin, end] : ranges) add(file.data() + begin, end - begin);
-  for (const auto& range : ranges) {
+  for (const ByteRange& range : ranges) add(bytes_of(range), range.second - range.first);
+  for (const ByteRange& range : ranges) {
     const std::int64_t words[2] = {range.first, range.second};
     add(words, kRangeBytes);
   }
@@ -77,8 +60,23 @@ bool has_magic(const MappedFile& file) {
 
 }  // namespace
 
-void append_trailer(const std::string& path, std::vector<ByteRange> data) {
-  const MappedFile file(path);
+std::vector<ByteRange> complement(std::vector<ByteRange> data, std::int64_t size) {
+  std::sort(data.begin(), data.end());
+  data.emplace_back(size, size);
+  std::vector<ByteRange> rest;
+  std::int64_t position = 0;
+  for (const auto& [begin, end] : data) {
+    if (position < begin) rest.emplace_back(position, begin);
+    position = std::max(position, end);
+  }
+  return rest;
+}
+
+std::int64_t trailer_bytes(const std::vector<ByteRange>& data, std::int64_t size) {
+  return static_cast<std::int64_t>(complement(data, size).size()) * kRangeBytes + kEndBytes;
+}
+
+std::string make_trailer(const SparseFile& file, std::vector<ByteRange> data) {
   const std::vector<ByteRange> ranges = complement(std::move(data), file.size());
   std::string trailer;
   const auto add = [&](auto word) {
@@ -89,21 +87,14 @@ void append_trailer(const std::string& path, std::vector<ByteRange> data) {
     add(end);
   }
   add(static_cast<std::uint64_t>(ranges.size()));
-  add(checksum(file, ranges));
+  std::vector<std::byte> bytes;
+  add(checksum(ranges, [&](const ByteRange& range) {
+    bytes.resize(static_cast<std::size_t>(range.second - range.first));
+    file.read(range.first, bytes.data(), bytes.size());
+    return bytes.data();
+  }));
   trailer += kMagic;
-
-  const int descriptor = ::open(path.c_str(), O_WRONLY | O_CLOEXEC);
-  TESSERA_CHECK(descriptor >= 0, Code::io,
-                fmt::format("cannot open {}: {}", path, std::strerror(errno)));
-  try {
-    write_at(descriptor, trailer.data(), trailer.size(), file.size(), path);
-  } catch (...) {
-    ::close(descriptor);
-    throw;
-  }
-  const int closed = ::close(descriptor);
-  TESSERA_CHECK(closed == 0, Code::io,
-                fmt::format("cannot write {}: {}", path, std::strerror(errno)));
+  return trailer;
 }
 
 bool check_trailer(const std::string& path) {
@@ -131,7 +122,8 @@ bool check_trailer(const std::string& path) {
     ranges.emplace_back(begin, stop);
   }
   const auto expected = load<std::uint64_t>(end - 16);
-  TESSERA_CHECK(valid && checksum(file, ranges) == expected, Code::io,
+  const auto bytes_of = [&](const ByteRange& range) { return file.data() + range.first; };
+  TESSERA_CHECK(valid && checksum(ranges, bytes_of) == expected, Code::io,
                 "its metadata are damaged: their checksum does not fit");
   return true;
 }

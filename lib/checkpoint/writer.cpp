@@ -9,7 +9,7 @@
 #include <fcntl.h>
 #include <filesystem>
 #include <sstream>
-#include <sys/stat.h>
+#include <sys/resource.h>
 #include <unistd.h>
 #include <utility>
 
@@ -18,13 +18,12 @@
 
 #include "tessera/base/atomic_file.hpp"
 #include "tessera/base/error.hpp"
-#include "tessera/base/file.hpp"
 #include "tessera/base/random.hpp"
 #include "tessera/base/timer.hpp"
 #include "tessera/checkpoint/checksum.hpp"
 
 #include "checkpoint/fault_point.hpp"
-#include "checkpoint/metadata.hpp"
+#include "checkpoint/metadata_image.hpp"
 #include "checkpoint/stage.hpp"
 #include "checkpoint/sum_over_ranks.hpp"
 
@@ -88,16 +87,22 @@ void check_coverage(Communicator& group, const std::vector<TensorRecord>& tensor
   }
 }
 
-/// Asks for the space now, so that a full disk is known before anything is written.
-void reserve(const std::string& path, std::int64_t bytes) {
-  const int descriptor = ::open(path.c_str(), O_WRONLY | O_CLOEXEC);
-  if (descriptor < 0) return;
-  const int result = ::fallocate(descriptor, 0, 0, bytes);
-  const int error = errno;
-  ::close(descriptor);
+/// Makes the file as long as `size` and asks for the space of `bytes` now, so that a full disk is
+/// known before anything is written.
+void reserve(int descriptor, const std::string& path, std::int64_t size, std::int64_t bytes) {
+  // Beyond the limit a signal would end the process.
+  struct rlimit limit {};
+  TESSERA_CHECK(::getrlimit(RLIMIT_FSIZE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY ||
+                    static_cast<rlim_t>(bytes) <= limit.rlim_cur,
+                Code::io,
+                fmt::format("cannot write {}: {} bytes are needed, files may have {} (ulimit -f)",
+                            path, bytes, limit.rlim_cur));
+  const int result = ::fallocate(descriptor, FALLOC_FL_KEEP_SIZE, 0, bytes);
   TESSERA_CHECK(
-      result == 0 || (error != ENOSPC && error != EDQUOT && error != EFBIG), Code::io,
-      fmt::format("cannot write {}: {} bytes are needed: {}", path, bytes, std::strerror(error)));
+      result == 0 || (errno != ENOSPC && errno != EDQUOT && errno != EFBIG), Code::io,
+      fmt::format("cannot write {}: {} bytes are needed: {}", path, bytes, std::strerror(errno)));
+  TESSERA_CHECK(::ftruncate(descriptor, size) == 0, Code::io,
+                fmt::format("cannot write {}: {}", path, std::strerror(errno)));
 }
 
 }  // namespace
@@ -110,6 +115,7 @@ struct Writer::Impl {
   State state;
   WriteOptions options;
   std::string temporary;
+  std::unique_ptr<MetadataImage> image;  // on the first rank
   std::vector<std::int64_t> offsets;
   std::vector<std::uint64_t> checksums;
   int descriptor = -1;
@@ -126,9 +132,12 @@ struct Writer::Impl {
     fault_point("create");
     TESSERA_CHECK(options.replace || !std::filesystem::exists(path), Code::io,
                   fmt::format("{} exists already and is not overwritten", path));
+    image = std::make_unique<MetadataImage>(header, tensors, state);
+    offsets = image->offsets();
     temporary = temporary_name(path);
-    offsets = create_file(temporary, header, tensors, state);
-    reserve(temporary, static_cast<std::int64_t>(std::filesystem::file_size(temporary)));
+    open(O_CREAT | O_EXCL);
+    reserve(descriptor, path, image->bytes(), image->sealed_bytes());
+    image->copy_to(descriptor, path);
   }
 
   void share_layout() {
@@ -139,13 +148,14 @@ struct Writer::Impl {
     for (std::int64_t& offset : offsets) layout >> offset;
   }
 
-  void open() {
-    descriptor = ::open(temporary.c_str(), O_WRONLY | O_CLOEXEC);
+  void open(int flags) {
+    descriptor = ::open(temporary.c_str(), O_WRONLY | O_CLOEXEC | flags, 0666);
     TESSERA_CHECK(descriptor >= 0, Code::io,
                   fmt::format("cannot open {}: {}", temporary, std::strerror(errno)));
   }
 
   void write_pieces();
+  void flush();
   void seal_and_rename();
 };
 
@@ -196,6 +206,10 @@ void Writer::Impl::write_pieces() {
         write_piece(stage, tensors[place.tensor], *place.piece, offsets[place.tensor]);
   stage.flush();
   fault_point("flush");
+  flush();
+}
+
+void Writer::Impl::flush() {
   const int result = ::fsync(descriptor);
   const int flush_error = errno;
   // Network file systems report a full disk as late as here.
@@ -207,8 +221,11 @@ void Writer::Impl::write_pieces() {
 
 void Writer::Impl::seal_and_rename() {
   fault_point("seal");
-  seal_file(temporary, tensors, offsets, checksums);
-  sync_to_disk(temporary);
+  image->seal(tensors, checksums);
+  open(0);
+  image->copy_to(descriptor, path);
+  flush();
+  image.reset();
   report.file_bytes = static_cast<std::int64_t>(std::filesystem::file_size(temporary));
   fault_point("rename");
   rename_file(temporary, path, options.replace);
@@ -223,6 +240,7 @@ Writer::Writer(Communicator& group, std::string path, Header header,
                      std::move(tensors),
                      std::move(state),
                      options,
+                     {},
                      {},
                      {},
                      {},
@@ -247,7 +265,9 @@ void Writer::create() {
     if (group.rank() == 0) impl_->create_on_first_rank();
   });
   impl_->share_layout();
-  agreeing(group, [&] { impl_->open(); });
+  agreeing(group, [&] {
+    if (group.rank() != 0) impl_->open(0);
+  });
 }
 
 void Writer::write() noexcept {
@@ -261,6 +281,8 @@ void Writer::write() noexcept {
 WriteReport Writer::commit() {
   Communicator& group = impl_->group;
   const Traffic::Pause pause(group.traffic());
+  if (impl_->error.empty() && impl_->checksums.size() != impl_->tensors.size())
+    impl_->error = "commit() came before create() and write()";
   group.agree(impl_->error, Code::io);
   sum_over_ranks(group, impl_->checksums);
   agreeing(group, [&] {
