@@ -170,6 +170,12 @@ class Checks:
                 self.assertEqual(image.read(8), b"\x89PNG\r\n\x1a\n")
 
 
+class KeptCheckpoint(Checks, unittest.TestCase):
+    """Of format version 1; test/engine/golden_checkpoint_test.cpp says how it was made."""
+
+    path = f"{SOURCE}/test/data/checkpoints/v1.h5"
+
+
 class NewCheckpoint(Checks, unittest.TestCase):
     """Of three ranks whose slices cut tensors anywhere."""
 
