@@ -44,6 +44,19 @@ TEST(LineChart, ThinningKeepsEndsAndSpikes) {
   EXPECT_TRUE(thin_out({{1, kNaN}}, 500).empty());
 }
 
+TEST(LineChart, SmoothingIsAMeanOfFiniteNeighbours) {
+  const std::vector<Point> points = {{1, 2}, {2, 4}, {3, kNaN}, {4, 8}, {5, 10}};
+  const std::vector<Point> means = smooth(points, 3);
+  ASSERT_EQ(means.size(), 5u);
+  const double expected[] = {2, 3, 6, 9, 10};
+  for (std::size_t i = 0; i < 5; ++i) {
+    EXPECT_EQ(means[i].x, points[i].x);
+    EXPECT_EQ(means[i].y, expected[i]) << i;
+  }
+  EXPECT_TRUE(smooth({{1, kNaN}}, 3).empty());
+  EXPECT_TRUE(smooth({}, 3).empty());
+}
+
 TEST(LineChart, DrawsSeriesLegendMarksAndBrokenValues) {
   Chart chart{.title = "Loss <&> \"norm\""};
   chart.series = {{"train </script>", {{1, 2}, {2, kNaN}, {3, 4}}}, {"valid", {{2, 3}}, true}};

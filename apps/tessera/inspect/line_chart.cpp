@@ -118,7 +118,7 @@ class Drawing {
   void draw_series(std::size_t index) {
     const Series& series = chart_.series[index];
     const std::vector<Point> points = thin_out(series.points, kBuckets);
-    svg_ += fmt::format("<g class=\"{}\">", style(index));
+    svg_ += fmt::format("<g class=\"{}{}\">", style(index), series.faint ? " faint" : "");
     std::string path;
     for (const Point& point : points)
       path += fmt::format("{}{:.1f} {:.1f}", path.empty() ? 'M' : 'L', px(point.x), py(point.y));
@@ -227,6 +227,24 @@ std::vector<Point> thin_out(const std::vector<Point>& points, std::size_t bucket
   }
   if (whole.back().x > kept.back().x) kept.push_back(whole.back());
   return kept;
+}
+
+std::vector<Point> smooth(const std::vector<Point>& points, std::size_t width) {
+  // Sums from the start, so that a window costs two subtractions.
+  std::vector<double> sums = {0}, counts = {0};
+  for (const Point& point : points) {
+    sums.push_back(sums.back() + (finite(point) ? point.y : 0));
+    counts.push_back(counts.back() + (finite(point) ? 1 : 0));
+  }
+  std::vector<Point> means;
+  for (std::size_t i = 0; i < points.size(); ++i) {
+    // The window narrows towards the ends, so that it stays around its point.
+    const std::size_t reach = std::min({width / 2, i, points.size() - 1 - i});
+    const std::size_t begin = i - reach, end = i + reach + 1;
+    const double count = counts[end] - counts[begin];
+    if (count > 0) means.push_back({points[i].x, (sums[end] - sums[begin]) / count});
+  }
+  return means;
 }
 
 std::string draw(const Chart& chart) {

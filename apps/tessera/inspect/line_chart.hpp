@@ -18,6 +18,7 @@ struct Series {
   std::string name;
   std::vector<Point> points;  // x ascending; y may be NaN or infinite
   bool dots = false;          // a dot at every point
+  bool faint = false;         // behind a smoothed line
 };
 
 /// A vertical line at `x`.
@@ -40,6 +41,9 @@ struct Chart {
 /// At most about 2 * `buckets` of the points: the lowest and the highest of every bucket, so that
 /// spikes stay. Points that are not finite are left out.
 std::vector<Point> thin_out(const std::vector<Point>& points, std::size_t buckets);
+
+/// Means over a window of `width` neighbours around every point, of those that are finite.
+std::vector<Point> smooth(const std::vector<Point>& points, std::size_t width);
 
 /// A self-contained <figure>. Its values lie beside it as JSON, for a script that reads them out.
 std::string draw(const Chart& chart);

@@ -29,7 +29,7 @@ figcaption { padding: 0 4px 6px; } figcaption i { color: var(--soft); font-size:
   border-top: 3px solid var(--c); } .legend .dashed::before { border-top-style: dotted; }
 svg text { fill: var(--soft); } svg .end { text-anchor: end; } svg .mid { text-anchor: middle; }
 svg .grid { stroke: var(--line); } svg .axis { stroke: var(--soft); } svg .broken { fill: var(--alert); text-anchor: middle; }
-svg path { fill: none; stroke: var(--c); stroke-width: 1.6; stroke-linejoin: round; } svg .thin { stroke-width: 1.1; } svg .dashed path { stroke-dasharray: 5 3; }
+svg path { fill: none; stroke: var(--c); stroke-width: 1.6; stroke-linejoin: round; } svg .faint { opacity: 0.4; } svg .thin { stroke-width: 1.1; } svg .dashed path { stroke-dasharray: 5 3; }
 svg circle { fill: var(--c); } .mark line { stroke: var(--soft); stroke-dasharray: 2 3; } .mark text { font-size: 10px; }
 .mark:hover line { stroke: var(--ink); stroke-dasharray: none; }
 .cursor { stroke: var(--soft); visibility: hidden; } .cursor.on { visibility: visible; }

@@ -157,6 +157,11 @@ std::vector<Mark> resume_marks(const RunHistory& history) {
 std::string curves(const RunHistory& history) {
   Chart loss{.title = "Loss, nats per token", .may_be_log = true};
   loss.series = {{"training", history.loss}};
+  if (const std::size_t width = history.loss.size() / 100; width > 2) {
+    loss.series[0].faint = true;
+    loss.series.push_back(
+        {fmt::format("mean of {} steps", width), thin_out(smooth(history.loss, width), 150)});
+  }
   if (!history.validation_loss.empty())
     loss.series.push_back({"validation", history.validation_loss, true});
   Chart norm{.title = "Gradient norm, before clipping", .from_zero = true, .may_be_log = true};
