@@ -50,6 +50,9 @@ TEST(Axis, AnEmptyRangeGetsRoom) {
                                   {5.5, 5.5},
                                   {-3.0, -3.0},
                                   {1e300, 1e300},
+                                  {-1e308, 1e308},
+                                  {0.0, 5e-324},
+                                  {1e9, 1e9 + 1e-6},
                                   {infinity, -infinity},
                                   {std::nan(""), 1.0}}) {
     const Axis axis = Axis(low, high).rounded();
@@ -60,6 +63,7 @@ TEST(Axis, AnEmptyRangeGetsRoom) {
   EXPECT_EQ(labels({1, 1}, 7, true), Labels{"1"});
   const Axis log(2, 2, Axis::Scale::logarithmic);
   EXPECT_DOUBLE_EQ(log.position(2), 0.5);
+  EXPECT_LE(Axis(5e-324, 1e308, Axis::Scale::logarithmic).rounded().ticks(5).size(), 8u);
 }
 
 }  // namespace

@@ -10,6 +10,7 @@ namespace tessera::app {
 namespace {
 
 constexpr int kUsualTicks = 5;
+constexpr double kLargest = 1e300, kSmallest = 1e-300;
 
 // Where only integers are marked, steps are integers.
 double step_of(double range, int count, bool whole) {
@@ -56,16 +57,20 @@ std::string tick_label(double value, double step, double largest) {
 
 Axis::Axis(double low, double high, Scale scale) : low_(low), high_(high), scale_(scale) {
   if (!std::isfinite(low_) || !std::isfinite(high_) || low_ > high_) low_ = 0, high_ = 1;
+  // Room for the arithmetic below.
+  low_ = std::clamp(low_, -kLargest, kLargest);
+  high_ = std::clamp(high_, -kLargest, kLargest);
   if (scale_ == Scale::logarithmic) {
-    if (low_ == high_) low_ /= 2, high_ *= 2;
+    low_ = std::max(low_, kSmallest);
+    if (low_ >= high_) low_ /= 2, high_ = 4 * low_;
     return;
   }
   // A range that rounding swallows would have ticks on top of each other.
   const double room = std::max(std::abs(low_), std::abs(high_)) * 1e-9;
-  if (high_ - low_ > room) return;
+  if (high_ - low_ > room + kSmallest) return;
   const double half = std::abs(high_) / 10;
   low_ -= half;
-  high_ += half == 0 ? 1 : half;
+  high_ += half <= kSmallest ? 1 : half;
 }
 
 Axis Axis::rounded() const {
