@@ -8,6 +8,7 @@
 #include <cstdio>
 #include <cstring>
 #include <fcntl.h>
+#include <filesystem>
 #include <unistd.h>
 #include <utility>
 
@@ -25,6 +26,37 @@ constexpr std::string_view kMark = ".tmp-";
 
 [[noreturn]] void fail_io(const char* what, const std::string& path, int error) {
   fail(Code::io, fmt::format("cannot {} {}: {}", what, path, std::strerror(error)));
+}
+
+[[noreturn]] void fail_exists(const std::string& path) {
+  fail(Code::io, fmt::format("{} exists already and is not overwritten", path));
+}
+
+// Some file systems cannot exchange names or refuse existing ones by themselves.
+bool cannot(int error) {
+  return error == EINVAL || error == ENOSYS || error == ENOTSUP;
+}
+
+// For those: the old folder steps aside, and comes back if the new one cannot take its name.
+void replace_folder_in_steps(const std::string& from, const std::string& to) {
+  const std::string aside = temporary_name(to);
+  if (std::rename(to.c_str(), aside.c_str()) != 0) fail_io("rename", to, errno);
+  if (std::rename(from.c_str(), to.c_str()) == 0) {
+    std::filesystem::remove_all(aside);
+    return;
+  }
+  const int error = errno;
+  std::rename(aside.c_str(), to.c_str());
+  fail_io("rename to", to, error);
+}
+
+void replace_folder(const std::string& from, const std::string& to) {
+  if (::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_EXCHANGE) == 0)
+    std::filesystem::remove_all(from);
+  else if (cannot(errno))
+    replace_folder_in_steps(from, to);
+  else
+    fail_io("rename to", to, errno);
 }
 
 }  // namespace
@@ -61,10 +93,21 @@ void rename_file(const std::string& from, const std::string& to, bool replace) {
     if (::link(from.c_str(), to.c_str()) == 0) {
       ::unlink(from.c_str());
     } else if (errno == EEXIST || ::access(to.c_str(), F_OK) == 0) {
-      fail(Code::io, fmt::format("{} exists already and is not overwritten", to));
+      fail_exists(to);
     } else if (std::rename(from.c_str(), to.c_str()) != 0) {  // no links on this file system
       fail_io("rename to", to, errno);
     }
+  }
+  sync_to_disk(folder_of(to));
+}
+
+void rename_folder(const std::string& from, const std::string& to, bool replace) {
+  if (replace && std::filesystem::exists(to)) {
+    replace_folder(from, to);
+  } else if (::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_NOREPLACE) != 0) {
+    if (std::filesystem::exists(to)) fail_exists(to);
+    if (!cannot(errno) || std::rename(from.c_str(), to.c_str()) != 0)
+      fail_io("rename to", to, errno);
   }
   sync_to_disk(folder_of(to));
 }

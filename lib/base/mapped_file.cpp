@@ -2,6 +2,7 @@
 // Mapping files through POSIX.
 #include "tessera/base/mapped_file.hpp"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <fcntl.h>
@@ -13,6 +14,7 @@
 #include <fmt/format.h>
 
 #include "tessera/base/error.hpp"
+#include "tessera/base/shape.hpp"
 
 namespace tessera {
 
@@ -40,6 +42,17 @@ MappedFile::MappedFile(const std::string& path) : path_(path) {
 MappedFile::~MappedFile() {
   if (data_ != nullptr)
     ::munmap(const_cast<std::byte*>(data_), static_cast<std::size_t>(size_));  // NOLINT
+}
+
+void MappedFile::release(std::int64_t offset, std::int64_t bytes) const {
+  if (bytes <= 0) return;
+  // Linux maps up to so many bytes around a page that is touched.
+  constexpr std::int64_t kAround = std::int64_t{1} << 21;
+  const std::int64_t begin = offset / kAround * kAround;
+  const std::int64_t end = std::min(round_up(offset + bytes, kAround), size_);
+  // Only a hint: a refusal changes nothing but the memory in use.
+  ::madvise(const_cast<std::byte*>(data_) + begin,  // NOLINT
+            static_cast<std::size_t>(end - begin), MADV_DONTNEED);
 }
 
 void MappedFile::swap(MappedFile& other) noexcept {

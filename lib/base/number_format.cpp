@@ -2,9 +2,13 @@
 #include "tessera/base/number_format.hpp"
 
 #include <array>
+#include <cctype>
+#include <charconv>
 #include <cmath>
 
 #include <fmt/format.h>
+
+#include "tessera/base/error.hpp"
 
 namespace tessera {
 namespace {
@@ -36,6 +40,34 @@ std::string format_bytes(double bytes) {
     ++unit;
   }
   return unit == 0 ? fmt::format("{:.0f} B", bytes) : fmt::format("{:.1f} {}", bytes, units[unit]);
+}
+
+std::int64_t parse_bytes(std::string_view text) {
+  const auto refuse = [text] {
+    fail(Code::invalid_argument,
+         fmt::format("'{}' is not a size: write bytes, or a number with KB, MB, GB, TB (powers of "
+                     "1000), KiB, MiB, GiB or TiB (powers of 1024)",
+                     text));
+  };
+  double value = 0;
+  const char* end = text.data() + text.size();
+  const auto [rest, error] = std::from_chars(text.data(), end, value, std::chars_format::fixed);
+  if (error != std::errc() || !std::isfinite(value) || value < 0) refuse();
+  std::string unit;
+  for (const char* next = rest; next != end; ++next)
+    if (!(unit.empty() && *next == ' '))
+      unit += static_cast<char>(std::tolower(static_cast<unsigned char>(*next)));
+  if (unit.ends_with('b')) unit.pop_back();
+  constexpr std::string_view prefixes = "kmgtp";
+  if (!unit.empty()) {
+    const std::size_t power = prefixes.find(unit[0]);
+    const bool binary = unit.size() == 2 && unit[1] == 'i';
+    if (power == std::string_view::npos || (unit.size() > 1 && !binary)) refuse();
+    value *= std::pow(binary ? 1024.0 : 1000.0, static_cast<double>(power + 1));
+  }
+  constexpr double kTooMuch = 9.2e18;  // of 63 bits
+  if (value >= kTooMuch) refuse();
+  return static_cast<std::int64_t>(std::llround(value));
 }
 
 std::string format_count(double count) {

@@ -58,6 +58,25 @@ TEST(AtomicFile, RenamesWithoutOverwritingUnlessTold) {
   EXPECT_EQ(files_in(folder.path()), 1u);
 }
 
+TEST(AtomicFile, FoldersTakeTheirNameAtOnce) {
+  const TemporaryFolder folder;
+  folder.file("a/x", "1");
+  folder.file("b/x", "2");
+  folder.file("b/y", "2");
+  expect_error(Code::io, {"/b", "exists"},
+               [&] { rename_folder(folder / "a", folder / "b", false); });
+  EXPECT_EQ(read_text(folder / "b/x"), "2");
+  EXPECT_EQ(read_text(folder / "a/x"), "1");
+  rename_folder(folder / "a", folder / "b", true);
+  EXPECT_EQ(read_text(folder / "b/x"), "1");
+  EXPECT_EQ(files_in(folder / "b"), 1u) << "nothing of the old folder is left";
+  rename_folder(folder / "b", folder / "c", true);
+  rename_folder(folder / "c", folder / "d", false);
+  EXPECT_EQ(read_text(folder / "d/x"), "1");
+  EXPECT_EQ(files_in(folder.path()), 1u);
+  expect_error(Code::io, {"/e"}, [&] { rename_folder(folder / "missing", folder / "e", false); });
+}
+
 TEST(AtomicFile, TemporaryNamesAreKnownAndDiffer) {
   const std::string a = temporary_name("/x/step-1.h5");
   EXPECT_NE(a, temporary_name("/x/step-1.h5"));
@@ -94,6 +113,8 @@ TEST(MappedFile, ShowsTheFile) {
   EXPECT_EQ(std::memcmp(file.data(), "hello", 5), 0);
   const MappedFile moved = std::move(file);
   EXPECT_EQ(std::memcmp(moved.data(), "hello", 5), 0);
+  moved.release(1, 3);
+  EXPECT_EQ(std::memcmp(moved.data(), "hello", 5), 0) << "comes again from the file";
   EXPECT_EQ(MappedFile(folder.file("empty", "")).size(), 0);
   expect_error(Code::io, {"missing"}, [&] { MappedFile missing(folder / "missing"); });
   expect_error(Code::io, {folder.path()}, [&] { MappedFile no_file(folder.path()); });

@@ -7,11 +7,13 @@
 #include <cstdlib>
 #include <limits>
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include "tessera/base/random.hpp"
 
 #include "base/float_samples.hpp"
+#include "support/expect_error.hpp"
 
 namespace tessera {
 namespace {
@@ -67,6 +69,22 @@ TEST(FormatBytes, PicksTheUnit) {
   EXPECT_EQ(format_bytes(1048575), "1.0 MiB") << "never 1024.0 of a unit";
   EXPECT_EQ(format_bytes(3.0 * (1ull << 40)), "3.0 TiB");
   EXPECT_EQ(format_bytes(-2048), "-2.0 KiB");
+}
+
+TEST(ParseBytes, UnderstandsBothKindsOfUnits) {
+  EXPECT_EQ(parse_bytes("0"), 0);
+  EXPECT_EQ(parse_bytes("4096"), 4096);
+  EXPECT_EQ(parse_bytes("12B"), 12);
+  EXPECT_EQ(parse_bytes("200MB"), 200'000'000);
+  EXPECT_EQ(parse_bytes("5GB"), 5'000'000'000);
+  EXPECT_EQ(parse_bytes("5 gb"), 5'000'000'000);
+  EXPECT_EQ(parse_bytes("1GiB"), 1 << 30);
+  EXPECT_EQ(parse_bytes("1.5KiB"), 1536);
+  EXPECT_EQ(parse_bytes("2T"), 2'000'000'000'000);
+  for (const char* text :
+       {"", "GB", "-1", "5XB", "5Gi5", "1e3", "5 G B", "nan", "inf", "99999999TB"})
+    test::expect_error(Code::invalid_argument, {fmt::format("'{}'", text), "MiB"},
+                       [&] { parse_bytes(text); });
 }
 
 TEST(FormatCount, PicksTheUnit) {

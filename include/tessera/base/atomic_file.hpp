@@ -16,6 +16,9 @@ bool is_temporary_name(std::string_view path);
 
 /// Renames and flushes the folder. With replace == false an existing target is an io error.
 void rename_file(const std::string& from, const std::string& to, bool replace);
+/// Gives a whole folder its name. With replace, an existing folder of that name is exchanged for it
+/// in one step and then removed; else it is an io error. Errors: io naming the path and the reason.
+void rename_folder(const std::string& from, const std::string& to, bool replace);
 /// The folder part of a path, "." if it has none.
 std::string folder_of(const std::string& path);
 

@@ -25,6 +25,9 @@ class MappedFile {
 
   const std::byte* data() const { return data_; }
   std::int64_t size() const { return size_; }
+  /// Gives pages with these bytes back to the system; they come again from the file when touched. A
+  /// pass over a large file then needs little memory.
+  void release(std::int64_t offset, std::int64_t bytes) const;
   const std::string& path() const { return path_; }
 
  private:

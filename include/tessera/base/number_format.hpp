@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 
 namespace tessera {
 
@@ -14,6 +15,9 @@ std::string json_number(float value);
 
 /// 1536 -> "1.5 KiB"
 std::string format_bytes(double bytes);
+/// "4096", "200MB", "1.5 GiB" -> bytes: K, M, G, T, P are powers of 1000, followed by i of 1024;
+/// upper and lower case mean the same. Errors: invalid_argument saying what is understood.
+std::int64_t parse_bytes(std::string_view text);
 /// 12345678 -> "12.3 M"
 std::string format_count(double count);
 /// 83 -> "1:23", 3723 -> "1:02:03"; "?" for infinities and NaN.
