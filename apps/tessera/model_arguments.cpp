@@ -32,16 +32,20 @@ inference::ModelLocation locate_on_all_ranks(Communicator& world, const std::str
   return {first[0], first[1], first[2], first[3]};
 }
 
-std::unique_ptr<data::Tokenizer> tokenizer_of(const inference::ModelLocation& location) {
+std::string tokenizer_name_of(const inference::ModelLocation& location) {
   if (!location.run_config.empty()) {
     config::ReadOptions options;
     options.for_training = false;
     const config::RunConfig config =
         config::read_run_text(location.run_config, location.path + ":config.yaml", options);
-    return data::make_tokenizer(config.data.tokenizer);
+    return config.data.tokenizer;
   }
   const auto file = std::filesystem::path(location.path) / "tokenizer.json";
-  return data::make_tokenizer(std::filesystem::exists(file) ? file.string() : "bytes");
+  return std::filesystem::exists(file) ? file.string() : "bytes";
+}
+
+std::unique_ptr<data::Tokenizer> tokenizer_of(const inference::ModelLocation& location) {
+  return data::make_tokenizer(tokenizer_name_of(location));
 }
 
 }  // namespace tessera::app

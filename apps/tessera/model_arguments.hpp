@@ -27,8 +27,9 @@ void add_model(CLI::App& sub, ModelArguments& arguments, bool required = true);
 /// What `name` means, found by the first rank and told to all. Collective.
 inference::ModelLocation locate_on_all_ranks(Communicator& world, const std::string& name);
 
-/// The tokenizer that belongs to a model: that of its run, or of its folder; bytes where a folder
-/// has none.
+/// The tokenizer that belongs to a model, as run files name it: that of its run, or of its folder;
+/// "bytes" where a folder has none.
+std::string tokenizer_name_of(const inference::ModelLocation& location);
 std::unique_ptr<data::Tokenizer> tokenizer_of(const inference::ModelLocation& location);
 
 }  // namespace tessera::app

@@ -18,6 +18,7 @@ void add_train(CLI::App& app, Command& command);
 void add_eval(CLI::App& app, Command& command);
 void add_generate(CLI::App& app, Command& command);
 void add_logits(CLI::App& app, Command& command);
+void add_convert(CLI::App& app, Command& command);
 void add_inspect(CLI::App& app, Command& command);
 void add_config(CLI::App& app, Command& command);
 void add_schedule(CLI::App& app, Command& command);

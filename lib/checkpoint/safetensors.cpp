@@ -6,6 +6,7 @@
 #include <bit>
 #include <cstring>
 #include <limits>
+#include <numeric>
 #include <set>
 #include <string_view>
 #include <unordered_map>
@@ -17,6 +18,8 @@
 #include "tessera/base/atomic_file.hpp"
 #include "tessera/base/error.hpp"
 #include "tessera/base/mapped_file.hpp"
+
+#include "checkpoint/safetensors_layout.hpp"
 
 namespace tessera::checkpoint {
 namespace {
@@ -162,6 +165,23 @@ void check_tiling(const std::vector<SafetensorsEntry>& entries, std::int64_t dat
                             path, end, data_bytes, end > data_bytes ? "truncated" : "too long"));
 }
 
+void copy_elements(const std::byte* source, DType stored, std::size_t count, DType target,
+                   void* out) {
+  const std::size_t width = size_of(stored);
+  if (stored == target) {
+    if (count > 0) std::memcpy(out, source, count * width);
+    return;
+  }
+  // Offsets need not be aligned for the type, so elements go through an aligned block.
+  alignas(64) std::byte block[16384];
+  const std::size_t step = sizeof block / width;
+  for (std::size_t done = 0; done < count; done += step) {
+    const std::size_t part = std::min(step, count - done);
+    std::memcpy(block, source + done * width, part * width);
+    convert(block, stored, static_cast<std::byte*>(out) + done * size_of(target), target, part);
+  }
+}
+
 }  // namespace
 
 struct SafetensorsFile::Impl {
@@ -275,56 +295,61 @@ void SafetensorsFile::read_range(const std::string& name, std::int64_t begin, st
   TESSERA_CHECK(stored == target || (is_floating(stored) && is_floating(target)), Code::io,
                 fmt::format("{}: tensor '{}' holds {}, which does not convert to {}", path(), name,
                             tensor.stored_type, to_string(target)));
-  const std::size_t width = size_of(stored);
-  const std::byte* source = data(name) + static_cast<std::size_t>(begin) * width;
-  const auto n = static_cast<std::size_t>(count);
-  if (stored == target) {
-    if (n > 0) std::memcpy(out, source, n * width);
-    return;
-  }
-  // Offsets need not be aligned for the type, so elements go through an aligned block.
-  alignas(64) std::byte block[16384];
-  const std::size_t step = sizeof block / width;
-  for (std::size_t done = 0; done < n; done += step) {
-    const std::size_t part = std::min(step, n - done);
-    std::memcpy(block, source + done * width, part * width);
-    convert(block, stored, static_cast<std::byte*>(out) + done * size_of(target), target, part);
-  }
+  const auto width = static_cast<std::int64_t>(size_of(stored));
+  copy_elements(data(name) + begin * width, stored, static_cast<std::size_t>(count), target, out);
+  // Who reads a large file once, part by part, should not need memory for all of it.
+  impl_->file.release(impl_->data_begin + tensor.begin + begin * width, count * width);
 }
 
-void write_safetensors(const std::string& path, std::span<const SafetensorsInput> tensors,
-                       const std::map<std::string, std::string>& metadata) {
-  std::vector<const SafetensorsInput*> order;
-  for (const SafetensorsInput& tensor : tensors) order.push_back(&tensor);
-  std::sort(order.begin(), order.end(), [](const auto* a, const auto* b) {
-    return std::pair(size_of(b->dtype), std::string_view(a->name)) <
-           std::pair(size_of(a->dtype), std::string_view(b->name));
-  });
+SafetensorsLayout lay_out_safetensors(const std::string& path,
+                                      std::span<const SafetensorsInput> tensors,
+                                      const std::map<std::string, std::string>& metadata) {
+  SafetensorsLayout layout;
+  layout.order.resize(tensors.size());
+  std::iota(layout.order.begin(), layout.order.end(), std::size_t{0});
+  const auto key = [&](std::size_t i) {
+    return std::pair(-static_cast<std::int64_t>(size_of(tensors[i].dtype)),
+                     std::string_view(tensors[i].name));
+  };
+  std::sort(layout.order.begin(), layout.order.end(),
+            [&](std::size_t a, std::size_t b) { return key(a) < key(b); });
   nlohmann::ordered_json header;
   header["__metadata__"] = {{"format", "pt"}};
-  for (const auto& [key, value] : metadata) header["__metadata__"][key] = value;
+  for (const auto& [name, value] : metadata) header["__metadata__"][name] = value;
+  layout.offsets.resize(tensors.size());
   std::int64_t end = 0;
-  for (const SafetensorsInput* tensor : order) {
+  for (const std::size_t i : layout.order) {
+    const SafetensorsInput& tensor = tensors[i];
     TESSERA_CHECK(
-        tensor->name != "__metadata__" && !header.contains(tensor->name), Code::invalid_argument,
-        fmt::format("cannot write tensor '{}' to {}: the name is taken", tensor->name, path));
+        tensor.name != "__metadata__" && !header.contains(tensor.name), Code::invalid_argument,
+        fmt::format("cannot write tensor '{}' to {}: the name is taken", tensor.name, path));
     const std::int64_t bytes =
-        checked_multiply(tensor->shape.numel(), static_cast<std::int64_t>(size_of(tensor->dtype)));
-    header[tensor->name] = {{"dtype", stored_name(tensor->dtype)},
-                            {"shape", tensor->shape.sizes()},
-                            {"data_offsets", {end, checked_add(end, bytes)}}};
-    end += bytes;
+        checked_multiply(tensor.shape.numel(), static_cast<std::int64_t>(size_of(tensor.dtype)));
+    layout.offsets[i] = end;
+    end = checked_add(end, bytes);
+    header[tensor.name] = {{"dtype", stored_name(tensor.dtype)},
+                           {"shape", tensor.shape.sizes()},
+                           {"data_offsets", {layout.offsets[i], end}}};
   }
   std::string text = header.dump();
   text.resize((text.size() + 7) / 8 * 8, ' ');
   const std::uint64_t length = text.size();
+  layout.head.assign(reinterpret_cast<const char*>(&length), sizeof length);
+  layout.head += text;
+  const auto data_begin = static_cast<std::int64_t>(layout.head.size());
+  for (std::int64_t& offset : layout.offsets) offset += data_begin;
+  layout.file_bytes = checked_add(data_begin, end);
+  return layout;
+}
 
+void write_safetensors(const std::string& path, std::span<const SafetensorsInput> tensors,
+                       const std::map<std::string, std::string>& metadata) {
+  const SafetensorsLayout layout = lay_out_safetensors(path, tensors, metadata);
   AtomicFile file(path);
-  file.write(&length, sizeof length);
-  file.write(text);
-  for (const SafetensorsInput* tensor : order)
-    file.write(tensor->data,
-               static_cast<std::size_t>(tensor->shape.numel()) * size_of(tensor->dtype));
+  file.write(layout.head);
+  for (const std::size_t i : layout.order)
+    file.write(tensors[i].data,
+               static_cast<std::size_t>(tensors[i].shape.numel()) * size_of(tensors[i].dtype));
   file.commit();
 }
 
