@@ -65,9 +65,22 @@ Handle dataset_list() {
 
 Handle link_list() {
   Handle list(H5Pcreate(H5P_LINK_CREATE), H5Pclose, "make a link list");
-  check(H5Pset_create_intermediate_group(list.id(), 1), "set missing groups");
   check(H5Pset_char_encoding(list.id(), H5T_CSET_UTF8), "set the encoding");
   return list;
+}
+
+/// Makes the groups above `path` that are missing. HDF5 would do it, but with times, and files of
+/// the same content are the same bytes.
+void create_groups_above(hid_t file, const std::string& path, const Handle& links) {
+  const Handle list(H5Pcreate(H5P_GROUP_CREATE), H5Pclose, "make a creation list");
+  check(H5Pset_obj_track_times(list.id(), false), "leave out times");
+  for (std::size_t slash = path.find('/'); slash != std::string::npos;
+       slash = path.find('/', slash + 1)) {
+    const std::string group = path.substr(0, slash);
+    if (H5Lexists(file, group.c_str(), H5P_DEFAULT) > 0) continue;
+    const Handle made(H5Gcreate2(file, group.c_str(), links.id(), list.id(), H5P_DEFAULT), H5Gclose,
+                      fmt::format("create group {}", group));
+  }
 }
 
 Handle space_of(const Shape& shape) {
@@ -83,6 +96,7 @@ std::int64_t create_dataset(hid_t file, const TensorRecord& tensor, const Handle
   const std::string what = fmt::format("create dataset {}", tensor.path);
   const Handle type = hdf5::file_type(tensor.dtype);
   const Handle space = space_of(tensor.shape);
+  create_groups_above(file, tensor.path, links);
   const Handle dataset(H5Dcreate2(file, tensor.path.c_str(), type.id(), space.id(), links.id(),
                                   properties.id(), H5P_DEFAULT),
                        H5Dclose, what);
@@ -102,6 +116,7 @@ std::uint64_t text_checksum(const std::string& path, const std::string& text) {
 void write_state(hid_t file, const std::string& name, const std::string& text,
                  const Handle& links) {
   const std::string path = fmt::format("{}/{}", kStateGroup, name);
+  create_groups_above(file, path, links);
   const std::string padded = text.empty() ? std::string(1, '\0') : text;
   const Handle type(H5Tcopy(H5T_C_S1), H5Tclose, "copy a type");
   check(H5Tset_size(type.id(), padded.size()), "make a text type");
@@ -242,9 +257,8 @@ std::vector<std::int64_t> create_file(SparseFile& target, const Header& header,
               "create the file's metadata");
   write_header(file.id(), header);
   const Handle links = link_list();
-  for (const char* group : {"parameters", "optimizer", kStateGroup})
-    Handle(H5Gcreate2(file.id(), group, links.id(), H5P_DEFAULT, H5P_DEFAULT), H5Gclose,
-           fmt::format("create group {}", group));
+  for (const char* group : {"parameters/", "optimizer/", "state/"})
+    create_groups_above(file.id(), group, links);
   for (const auto& [name, text] : state) write_state(file.id(), name, text, links);
   const Handle properties = dataset_list();
   std::vector<std::int64_t> offsets;
