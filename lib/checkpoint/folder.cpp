@@ -78,7 +78,8 @@ int Folder::remove_leftovers() const {
   for (fs::directory_iterator next(folder_, error); !error && next != fs::directory_iterator();
        next.increment(error)) {
     const std::string name = next->path().filename().string();
-    if (name.starts_with(kPrefix) && is_temporary_name(name)) leftovers.push_back(next->path());
+    const bool checkpoint = name.find(std::string(kSuffix) + ".") != std::string::npos;
+    if (checkpoint && is_temporary_name(name)) leftovers.push_back(next->path());
   }
   for (const fs::path& path : leftovers) {
     log_info(fmt::format("removing {}, left by an interrupted save", path.string()));
@@ -87,11 +88,16 @@ int Folder::remove_leftovers() const {
   return static_cast<int>(leftovers.size());
 }
 
-void Folder::keep(int count, const std::string& protect) const {
+void Folder::keep(int count, const std::string& protect,
+                  const std::vector<std::string>& damaged) const {
   if (count <= 0) return;
-  std::vector<FolderEntry> all = entries();
-  const auto removed = all.size() - std::min(all.size(), static_cast<std::size_t>(count));
-  for (std::size_t i = 0; i < removed; ++i) {
+  const std::vector<FolderEntry> all = entries();
+  std::size_t oldest_kept = all.size();
+  for (int kept = 0; kept < count && oldest_kept > 0;) {
+    --oldest_kept;
+    if (std::ranges::find(damaged, all[oldest_kept].path) == damaged.end()) ++kept;
+  }
+  for (std::size_t i = 0; i < oldest_kept; ++i) {
     std::error_code error;
     if (!protect.empty() && fs::equivalent(all[i].path, protect, error)) continue;
     fs::remove(all[i].path, error);

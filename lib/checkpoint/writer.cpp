@@ -271,11 +271,13 @@ void Writer::create() {
 }
 
 void Writer::write() noexcept {
+  const Timer timer;
   try {
     impl_->write_pieces();
   } catch (const std::exception& error) {
     impl_->error = error.what();
   }
+  impl_->report.write_seconds = timer.seconds();
 }
 
 WriteReport Writer::commit() {

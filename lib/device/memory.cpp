@@ -35,6 +35,8 @@ const char* to_string(Purpose purpose) {
       return "buckets";
     case Purpose::gathered:
       return "gathered";
+    case Purpose::snapshot:
+      return "snapshot";
     case Purpose::workspace:
       return "workspace";
   }

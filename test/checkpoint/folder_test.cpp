@@ -3,12 +3,15 @@
 #include "tessera/checkpoint/folder.hpp"
 
 #include <filesystem>
+#include <fstream>
 
 #include <gtest/gtest.h>
 
 #include "tessera/base/atomic_file.hpp"
+#include "tessera/checkpoint/find_whole.hpp"
 
 #include "checkpoint/checkpoint_fixture.hpp"
+#include "support/expect_error.hpp"
 
 namespace tessera::checkpoint {
 namespace {
@@ -18,6 +21,20 @@ class FolderTest : public CheckpointTest {
   void save_step(const Folder& folder, std::int64_t step) {
     path_ = folder.name_of(step);
     save_test_file();
+  }
+  // Changes a bit of the first tensor with that prefix.
+  static void flip_byte_of(const std::string& path, const std::string& prefix) {
+    const Reader reader(path);
+    for (const DatasetInfo& info : reader.datasets()) {
+      if (!info.path.starts_with(prefix) || info.shape.numel() == 0) continue;
+      std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
+      file.seekg(info.offset);
+      const auto byte = static_cast<char>(file.get() ^ 1);
+      file.seekp(info.offset);
+      file.put(byte);
+      return;
+    }
+    FAIL() << "no tensor " << prefix << " in " << path;
   }
   std::vector<std::int64_t> steps(const Folder& folder) {
     std::vector<std::int64_t> steps;
@@ -72,6 +89,36 @@ TEST_F(FolderTest, KeepsTheNewestAndTheProtected) {
   EXPECT_EQ(steps(folder), (Steps{4, 5}));
   folder.keep(9);
   EXPECT_EQ(steps(folder), (Steps{4, 5}));
+}
+
+TEST_F(FolderTest, DamagedOnesDoNotPushOutWholeOnes) {
+  const Folder folder(folder_path_);
+  for (const std::int64_t step : {1, 2, 3, 4, 5}) save_step(folder, step);
+  const std::vector<std::string> damaged = {folder.name_of(3), folder.name_of(5)};
+  folder.keep(2, folder.name_of(4), damaged);
+  EXPECT_EQ(steps(folder), (Steps{2, 3, 4, 5}));
+  folder.keep(1, folder.name_of(4), damaged);
+  EXPECT_EQ(steps(folder), (Steps{4, 5}));
+}
+
+TEST_F(FolderTest, TheNewestWholeOneIsFound) {
+  const Folder folder(folder_path_);
+  EXPECT_FALSE(find_newest_whole(world(), folder, true).reader.has_value());
+  for (const std::int64_t step : {1, 2, 3}) save_step(folder, step);
+  std::filesystem::resize_file(folder.name_of(3), 1000);
+  flip_byte_of(folder.name_of(2), "parameters/");
+  FoundCheckpoint found = find_newest_whole(world(), folder, true);
+  ASSERT_TRUE(found.reader.has_value());
+  EXPECT_EQ(found.reader->path(), folder.name_of(1));
+  ASSERT_EQ(found.damaged.size(), 2u);
+  EXPECT_EQ(found.damaged[0].entry.step, 3);
+  for (const char* word : {"step-00000002.h5", "parameters/", "checksum", "expected"})
+    EXPECT_NE(found.damaged[1].error.find(word), std::string::npos) << found.damaged[1].error;
+  // Without looking at the content nothing is wrong with the second.
+  EXPECT_EQ(find_newest_whole(world(), folder, false).reader->path(), folder.name_of(2));
+  std::filesystem::remove(folder.name_of(1));
+  test::expect_error(Code::io, {"none of the 2", folder_path_},
+                     [&] { find_newest_whole(world(), folder, true); });
 }
 
 }  // namespace

@@ -28,11 +28,12 @@ class Folder {
   /// The newest that opens as a whole checkpoint; every newer one that does not is warned about
   /// with its reason.
   std::optional<FolderEntry> newest() const;
-  /// Removes what interrupted saves left (temporary names); returns how many.
+  /// Removes what interrupted saves left (temporary names of .h5 files); returns how many.
   int remove_leftovers() const;
-  /// Removes all but the `count` newest and never `protect`; count <= 0 keeps all. Call it after a
-  /// commit.
-  void keep(int count, const std::string& protect = "") const;
+  /// Removes what is older than the `count` newest, and never `protect`; count <= 0 keeps all.
+  /// Paths in `damaged` do not count as kept. Call it after a commit.
+  void keep(int count, const std::string& protect = "",
+            const std::vector<std::string>& damaged = {}) const;
 
  private:
   std::string folder_;

@@ -64,6 +64,7 @@ struct WriteReport {
   std::int64_t writes = 0;  ///< in so many transfers
   std::int64_t file_bytes = 0;
   double seconds = 0;
+  double write_seconds = 0;  ///< of them in write()
 };
 
 /// The three phases of a save. Rank 0 creates the file with all metadata and space through HDF5;

@@ -20,9 +20,10 @@ enum class Purpose : std::uint8_t {
   activations,  ///< tensors of the forward and backward pass
   buckets,      ///< communication buffers of gradients
   gathered,     ///< ZeRO-3 parameters while a unit is in use
+  snapshot,     ///< copies of the state that are being written to a checkpoint
   workspace,    ///< everything else: scratch of kernels, staging of input and output
 };
-inline constexpr int kPurposes = 7;
+inline constexpr int kPurposes = 8;
 const char* to_string(Purpose purpose);
 
 /// Bytes in use now and at the peak, by purpose and in all. Thread-safe. One per device and

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+// A save that writes while its caller goes on.
+#pragma once
+
+#include <atomic>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "tessera/checkpoint/snapshot.hpp"
+#include "tessera/checkpoint/writer.hpp"
+#include "tessera/comm/communicator.hpp"
+
+namespace tessera::checkpoint {
+
+/// Construction copies this rank's pieces into `snapshot` and starts a thread that writes them; the
+/// originals may change then. commit() makes the file. Destruction without commit waits for the
+/// thread and leaves no file. `group` and `snapshot` must outlive it; one save a snapshot at a
+/// time.
+///
+/// Collective: construction and commit, over `group`; errors as Writer's, the same on every rank.
+class BackgroundSave {
+ public:
+  BackgroundSave(Communicator& group, const std::string& path, const Header& header,
+                 const std::vector<TensorRecord>& tensors, const State& state, Snapshot& snapshot,
+                 const WriteOptions& options = {});
+  ~BackgroundSave();
+  BackgroundSave(const BackgroundSave&) = delete;
+  BackgroundSave& operator=(const BackgroundSave&) = delete;
+
+  /// This rank has written its part, or failed to. Local; does not wait.
+  bool written() const { return written_.load(std::memory_order_acquire); }
+  /// Waits for all ranks' parts.
+  WriteReport commit();
+
+ private:
+  void start();
+
+  Writer writer_;
+  std::atomic<bool> written_{false};
+  std::thread thread_;
+};
+
+}  // namespace tessera::checkpoint
