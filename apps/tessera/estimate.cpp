@@ -57,9 +57,12 @@ void print_stages(const engine::RunSetup& setup, int ranks) {
                              bytes(e.total()), format_count(largest) + " parameters");
   }
   std::cout << fmt::format(
-      "\nThe last column divides this node's free {} among the ranks. Offload to host memory or "
+      "{}\nThe last column divides this node's free {} among the ranks. Offload to host memory or "
       "NVMe is "
       "not available yet: on the CPU everything is in host memory already.\n",
+      setup.config.run.checkpoint.asynchronous
+          ? "\nThe totals count the copy that run.checkpoint.asynchronous takes.\n"
+          : "",
       format_bytes(node));
 }
 

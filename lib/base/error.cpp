@@ -15,6 +15,8 @@ const char* to_string(Code code) {
       return "out of memory";
     case Code::io:
       return "input/output error";
+    case Code::not_saved:
+      return "not saved";
     case Code::mpi:
       return "MPI error";
     case Code::cuda:

@@ -24,18 +24,21 @@ std::vector<FolderEntry> shared_entries(Communicator& group, const Folder& folde
   return entries;
 }
 
+std::string describe(const std::string& path, const std::vector<Damage>& damages) {
+  const std::string more =
+      damages.size() > 1 ? fmt::format(" (and {} more datasets)", damages.size() - 1) : "";
+  return fmt::format("the checkpoint {} is damaged: dataset {} has checksum {}, expected {}{}",
+                     path, damages[0].path, format_checksum(damages[0].found),
+                     format_checksum(damages[0].expected), more);
+}
+
 }  // namespace
 
 Reader open_whole(Communicator& group, const std::string& path, bool verify) {
   Reader reader(group, path);
   if (!verify) return reader;
   const std::vector<Damage> damages = reader.verify(group);
-  TESSERA_CHECK(
-      damages.empty(), Code::io,
-      fmt::format(
-          "the checkpoint {} is damaged: dataset {} has checksum {}, expected {}{}", path,
-          damages[0].path, format_checksum(damages[0].found), format_checksum(damages[0].expected),
-          damages.size() == 1 ? "" : fmt::format(" (and {} more datasets)", damages.size() - 1)));
+  agreeing(group, [&] { TESSERA_CHECK(damages.empty(), Code::io, describe(path, damages)); });
   return reader;
 }
 
@@ -50,10 +53,12 @@ FoundCheckpoint find_newest_whole(Communicator& group, const Folder& folder, boo
       found.damaged.push_back({entry, error.what()});
     }
   }
-  TESSERA_CHECK(found.damaged.empty(), Code::io,
-                fmt::format("none of the {} checkpoint(s) in {} is whole; the newest: {}. Put a "
-                            "whole one there, or begin anew in another folder",
-                            found.damaged.size(), folder.path(), found.damaged[0].error));
+  agreeing(group, [&] {
+    TESSERA_CHECK(found.damaged.empty(), Code::io,
+                  fmt::format("none of the {} checkpoint(s) in {} is whole; the newest: {}. Put a "
+                              "whole one there, or begin anew in another folder",
+                              found.damaged.size(), folder.path(), found.damaged[0].error));
+  });
   return found;
 }
 

@@ -27,6 +27,8 @@ class Session {
 
   /// All ranks throw the same error now: leaving in order is possible.
   void note_agreed_error() { agreed_error_ = true; }
+  /// They survived it: an error that one rank throws later is its own.
+  void note_agreed_success() { agreed_error_ = false; }
   /// A communicator broke down: peers may never answer again, so nothing collective is tried.
   void note_breakdown() { breakdown_ = true; }
   /// False while an exception that this rank may have alone unwinds the stack.

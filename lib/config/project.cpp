@@ -47,6 +47,10 @@ void project_run(Values& values, RunSection& run) {
   run.seed = static_cast<std::uint64_t>(values.integer("run.seed").value_or(0));
   run.checkpoint.every = values.integer("run.checkpoint.every").value_or(0);
   run.checkpoint.keep = static_cast<int>(values.integer("run.checkpoint.keep").value_or(1));
+  run.checkpoint.asynchronous = values.flag("run.checkpoint.asynchronous");
+  run.checkpoint.verify = values.flag("run.checkpoint.verify");
+  const bool stop = values.text("run.checkpoint.on_error") == to_string(OnSaveError::stop);
+  run.checkpoint.on_error = stop ? OnSaveError::stop : OnSaveError::go_on;
   run.validate.every = values.integer("run.validate.every").value_or(0);
   run.validate.batches = values.integer("run.validate.batches").value_or(0);
   run.recompute = parse_recompute(values.text("run.recompute"));

@@ -19,6 +19,10 @@ std::string Source::to_string() const {
   return "default";
 }
 
+const char* to_string(OnSaveError on_error) {
+  return on_error == OnSaveError::stop ? "stop" : "continue";
+}
+
 const char* to_string(Recompute recompute) {
   switch (recompute) {
     case Recompute::selective:

@@ -42,8 +42,15 @@ void add_run(RowList& rows) {
   rows.supported("every", integer(0), "1000",
                  "Steps between checkpoints; 0: only at the end, which is always saved.");
   rows.supported("keep", integer(1, 1e9), "2", "Newest checkpoints that stay.");
-  rows.not_yet("asynchronous", flag(), "false", "Write while training goes on.");
-  rows.not_yet("verify", flag(), "false", "Read each checkpoint back after writing it.");
+  rows.supported("asynchronous", flag(), "false",
+                 "Write checkpoints while training goes on. Takes memory for a copy of what a rank "
+                 "saves.");
+  rows.supported("verify", flag(), "true",
+                 "Recompute a checkpoint's checksums before continuing from it. A damaged one is "
+                 "named and the one before it used.");
+  rows.supported("on_error", one_of({"continue", "stop"}), "\"continue\"",
+                 "When a checkpoint cannot be saved: warn and train on (the next save tries "
+                 "again), or stop. The last save of a run always stops with an error.");
   rows.section("run.validate");
   rows.supported("every", integer(0), "0", "Steps between validations; 0: only at the end.");
   rows.supported("batches", integer(0), "0",

@@ -2,7 +2,6 @@
 #include "tessera/engine/engine.hpp"
 
 #include <fmt/format.h>
-#include <nlohmann/json.hpp>
 
 #include "tessera/base/error.hpp"
 #include "tessera/parallel/evaluation.hpp"
@@ -19,30 +18,6 @@ Engine::Engine(Communicator& group, nn::Model& model, const EngineOptions& optio
       schedule_(optim::make_schedule(options.schedule, options.zero.rule.lr)) {
   parallel::add_parameters(model, optimizer_, options.groups);
   optimizer_.commit();
-}
-
-void Engine::load(const checkpoint::Reader& reader) {
-  parallel::load_parameters(model_, optimizer_, reader);
-  parallel::load_optimizer_states(model_, optimizer_, reader);
-  const auto found = reader.state().find("engine");
-  TESSERA_CHECK(found != reader.state().end(), Code::io,
-                fmt::format("'{}' has no /state/engine: it holds weights but not a training run",
-                            reader.path()));
-  optimizer_.set_steps(nlohmann::json::parse(found->second).at("updates").get<std::int64_t>());
-  step_ = reader.header().step;
-  samples_ = reader.header().samples;
-  tokens_ = reader.header().tokens;
-}
-
-checkpoint::WriteReport Engine::save(const std::string& path, const std::string& config) {
-  const Traffic::Pause pause(group_.traffic());
-  nlohmann::ordered_json counters;
-  counters["updates"] = optimizer_.steps();
-  counters["seed"] = options_.seed;
-  counters["ranks"] = group_.size();
-  const checkpoint::Header header{step_, samples_, tokens_, model_.config_json(), config};
-  return checkpoint::save(group_, path, header, parallel::records(model_, optimizer_),
-                          {{"engine", counters.dump()}}, {.replace = true});
 }
 
 double Engine::run_micro_batch(nn::Batch& batch) {
@@ -73,13 +48,17 @@ StepOutcome Engine::train_step(std::span<nn::Batch> micro_batches, std::vector<d
     batch.step = static_cast<std::uint64_t>(step_);
     loss_sum += run_micro_batch(batch);
   }
-  const optim::ScheduleValue rates = schedule_->at(optimizer_.steps());
+  const optim::ScheduleValue rates = schedule_->at(schedule_updates_);
   const zero::StepResult result = optimizer_.step({rates.lr, rates.momentum});
+  if (result.applied) ++schedule_updates_;
 
+  const std::size_t given = flags.size();
   flags.push_back(loss_sum);
+  flags.push_back(pending_ && pending_->save.written() ? 1.0 : 0.0);
   group_.all_reduce_scalars(flags, Reduction::sum);
-  outcome.loss = flags.back() / totals[0];
-  flags.pop_back();
+  outcome.loss = flags[given] / totals[0];
+  const bool all_written = flags[given + 1] == static_cast<double>(group_.size());
+  flags.resize(given);
   outcome.flags = std::move(flags);
   outcome.learning_rate = rates.lr;
   outcome.gradient_norm = result.grad_norm;
@@ -88,6 +67,7 @@ StepOutcome Engine::train_step(std::span<nn::Batch> micro_batches, std::vector<d
   outcome.step = ++step_;
   samples_ += static_cast<std::int64_t>(totals[1]);
   tokens_ += outcome.tokens;
+  if (all_written) outcome.saved = finish_save();
   return outcome;
 }
 

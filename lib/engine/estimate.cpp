@@ -30,6 +30,8 @@ Estimate estimate_states(const zero::FlatLayout& layout, const EstimateInput& in
   if (input.stage == 3)
     estimate.gathered = element * std::min(whole, 2 * largest + input.prefetch_elements);
   if (input.stage >= 2 || !local_sum) estimate.buckets = 2 * element * largest;
+  // A rank saves its slice in every stage: the fp32 master and the states.
+  if (input.asynchronous_saves) estimate.snapshot = 4 * (1 + input.states) * slice;
   return estimate;
 }
 
@@ -40,6 +42,7 @@ EstimateInput estimate_input(const config::RunConfig& config) {
   input.accumulation = config.engine.batch.accumulation;
   input.reduce_every_micro_batch = config.comm.reduce_every_micro_batch;
   input.prefetch_elements = config.engine.zero.prefetch_bucket_size;
+  input.asynchronous_saves = config.run.checkpoint.asynchronous;
   if (config.engine.optimizer.type == "SGD")
     input.states = config.engine.optimizer.momentum != 0 ? 1 : 0;
   return input;

@@ -20,14 +20,17 @@ void check_memory(Runtime& runtime, const nn::Model& model, const config::RunCon
         needed <= available, Code::out_of_memory,
         fmt::format(
             "this run needs about {} on a node that has {} free: {} rank(s) x {} = parameters "
-            "{}, gradients {}, optimizer {}, gathered {}, buckets {}, activations {}. Try a "
+            "{}, gradients {}, optimizer {}, gathered {}, buckets {}, activations {}{}. Try a "
             "higher engine.zero_optimization.stage (now {}), a smaller "
             "train_micro_batch_size_per_gpu (now {}), run.recompute: full, or fewer ranks a "
             "node; `tessera estimate` shows the choices",
             bytes(needed), bytes(available), runtime.local_size(), bytes(estimate.total()),
             bytes(estimate.parameters), bytes(estimate.gradients), bytes(estimate.optimizer),
-            bytes(estimate.gathered), bytes(estimate.buckets), bytes(estimate.activations), stage,
-            config.engine.batch.micro));
+            bytes(estimate.gathered), bytes(estimate.buckets), bytes(estimate.activations),
+            estimate.snapshot > 0
+                ? fmt::format(", copy for run.checkpoint.asynchronous {}", bytes(estimate.snapshot))
+                : "",
+            stage, config.engine.batch.micro));
   });
 }
 

@@ -10,6 +10,7 @@
 
 #include "tessera/base/error.hpp"
 #include "tessera/base/file.hpp"
+#include "tessera/checkpoint/folder.hpp"
 
 namespace tessera::engine {
 namespace {
@@ -23,6 +24,11 @@ void append_line(const std::filesystem::path& path, const std::string& line) {
 }
 
 }  // namespace
+
+bool RunFolder::was_used() const {
+  return std::filesystem::exists(config()) ||
+         !checkpoint::Folder(checkpoints().string()).entries().empty();
+}
 
 void RunFolder::create() const {
   std::error_code error;
@@ -46,6 +52,17 @@ void RunFolder::truncate_metrics(std::int64_t step) const {
 
 void RunFolder::append_metrics(const std::string& line) const {
   append_line(metrics(), line);
+}
+
+void RunFolder::mend_events() const {
+  if (!std::filesystem::exists(events())) return;
+  const std::string text = read_text(events());
+  const std::size_t lines_end = text.rfind('\n') + 1;  // 0 if there is no line
+  if (lines_end < text.size()) write_text(events(), text.substr(0, lines_end));
+}
+
+void RunFolder::append_event(const std::string& line) const {
+  append_line(events(), line);
 }
 
 void RunFolder::append_log(const std::string& line) const {

@@ -15,6 +15,8 @@
 #include "tessera/checkpoint/checksum.hpp"
 #include "tessera/parallel/model_state.hpp"
 
+#include "engine/event_log.hpp"
+
 namespace tessera::engine {
 namespace {
 
@@ -84,7 +86,7 @@ Json memory_json(Communicator& world) {
   const MemoryLedger& ledger = memory_ledger(Device{});
   constexpr std::array reported = {Purpose::parameters,  Purpose::gradients, Purpose::optimizer,
                                    Purpose::activations, Purpose::buckets,   Purpose::gathered,
-                                   Purpose::workspace};
+                                   Purpose::snapshot,    Purpose::workspace};
   std::vector<double> peaks;
   for (const Purpose purpose : reported) peaks.push_back(static_cast<double>(ledger.peak(purpose)));
   peaks.push_back(static_cast<double>(ledger.peak_total()));
@@ -137,6 +139,7 @@ std::string make_summary(Runtime& runtime, Engine& engine, const RunFolder& fold
   summary["model_flops"] = flops;
   summary["flops_per_second"] =
       times.median_seconds > 0 ? static_cast<double>(flops) / times.median_seconds : 0.0;
+  summary["checkpoints"] = count_saves(folder);
   return summary.dump(2) + "\n";
 }
 

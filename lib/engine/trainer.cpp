@@ -15,8 +15,6 @@
 #include "tessera/base/log.hpp"
 #include "tessera/base/number_format.hpp"
 #include "tessera/base/timer.hpp"
-#include "tessera/checkpoint/checksum.hpp"
-#include "tessera/checkpoint/folder.hpp"
 #include "tessera/comm/mesh.hpp"
 #include "tessera/config/compare.hpp"
 #include "tessera/config/reader.hpp"
@@ -33,6 +31,9 @@
 #include "tessera/parallel/evaluation.hpp"
 #include "tessera/parallel/model_state.hpp"
 
+#include "engine/checkpoint_keeper.hpp"
+#include "engine/event_log.hpp"
+
 namespace tessera::engine {
 namespace {
 
@@ -41,6 +42,19 @@ namespace {
 constexpr int kMostSkipsInARow = 5;
 
 enum class Stop { no, finished, step_limit, time_limit, signal };
+
+const char* to_string(Stop stop) {
+  switch (stop) {
+    case Stop::step_limit:
+      return "step_limit";
+    case Stop::time_limit:
+      return "time_limit";
+    case Stop::signal:
+      return "signal";
+    default:
+      return "finished";
+  }
+}
 
 class Trainer {
  public:
@@ -53,10 +67,10 @@ class Trainer {
 
   void open_folder();
   void check_same_run(const config::RunConfig& made_with) const;
-  std::string find_checkpoint();
-  void check_whole(const checkpoint::Reader& reader);
-  void start(const std::string& checkpoint);
-  void announce(const std::string& checkpoint) const;
+  void check_earlier_run() const;
+  void start();
+  void load();
+  void announce() const;
   Stop loop();
   StepOutcome step();
   void record(const StepOutcome& outcome, double seconds);
@@ -64,13 +78,16 @@ class Trainer {
   void count_skips(const StepOutcome& outcome);
   Stop reason_to_stop(const StepOutcome& outcome) const;
   double validate();
-  void save();
+  void save(bool last);
+  void note_start() const;
   void finish(Stop stop);
+  void say_why(Stop stop) const;
 
   Runtime& runtime_;
   TrainRequest request_;
   RunFolder folder_;
-  checkpoint::Folder checkpoints_;
+  EventLog events_;
+  CheckpointKeeper checkpoints_;
   RunSetup setup_;
   std::optional<Mesh> mesh_;
   std::optional<Engine> engine_;
@@ -78,7 +95,7 @@ class Trainer {
   std::optional<double> validation_loss_;
   StopSignals signals_;
   Timer elapsed_;
-  std::int64_t saved_step_ = -1;
+  std::string resumed_from_;
   std::int64_t step_flops_ = 0;
   int skips_in_a_row_ = 0;
 };
@@ -87,7 +104,8 @@ Trainer::Trainer(Runtime& runtime, config::RunConfig config, const TrainRequest&
     : runtime_(runtime),
       request_(request),
       folder_(config.run.folder),
-      checkpoints_(folder_.checkpoints().string()) {
+      events_(folder_, runtime.rank() == 0),
+      checkpoints_(runtime, folder_.checkpoints().string(), config.run.checkpoint, events_) {
   setup_.config = std::move(config);
 }
 
@@ -102,14 +120,15 @@ std::filesystem::path name_aside(const std::filesystem::path& folder) {
 void Trainer::open_folder() {
   agreeing(runtime_.world(), [&] {
     if (!root()) return;
-    if (request_.resume == "never" && std::filesystem::exists(folder_.config())) {
+    if (request_.resume == "never" && folder_.was_used()) {
       const std::filesystem::path aside = name_aside(folder_.path());
       std::filesystem::rename(folder_.path(), aside);
       log_info(fmt::format("--resume never: moved the earlier run to {}", aside.string()));
     }
     folder_.create();
-    checkpoints_.remove_leftovers();
+    folder_.mend_events();
   });
+  checkpoints_.tidy();
   set_log_sink([folder = folder_](LogLevel, const std::string& line) { folder.append_log(line); });
 }
 
@@ -122,49 +141,32 @@ void Trainer::check_same_run(const config::RunConfig& made_with) const {
                             difference->second));
 }
 
-std::string Trainer::find_checkpoint() {
-  std::string found;
+void Trainer::check_earlier_run() const {
   agreeing(runtime_.world(), [&] {
-    if (!root()) return;
-    if (request_.resume == "auto") {
-      if (const auto newest = checkpoints_.newest()) found = newest->path;
-    } else if (request_.resume != "never") {
-      found = request_.resume;
-    }
-    if (std::filesystem::exists(folder_.config())) {
-      // What was written is resolved already; resolving it again would tie it to this rank count.
-      check_same_run(config::read_run_file(folder_.config().string()));
-    }
+    if (!root() || !std::filesystem::exists(folder_.config())) return;
+    // What was written is resolved already; resolving it again would tie it to this rank count.
+    check_same_run(config::read_run_file(folder_.config().string()));
   });
-  return runtime_.world().broadcast_text(found, 0);
 }
 
-// Recomputes the checksums, on all ranks together.
-void Trainer::check_whole(const checkpoint::Reader& reader) {
-  const auto damages = reader.verify(runtime_.world());
-  TESSERA_CHECK(
-      damages.empty(), Code::io,
-      fmt::format(
-          "'{}' is damaged: dataset {} has checksum {}, expected {}. Remove the file to continue "
-          "from the checkpoint before it",
-          reader.path(), damages[0].path, checkpoint::format_checksum(damages[0].found),
-          checkpoint::format_checksum(damages[0].expected)));
-}
-
-void Trainer::start(const std::string& checkpoint) {
-  mesh_.emplace(runtime_.world(), MeshShape{1, setup_.config.mesh.data, 1, 1});
-  check_memory(runtime_, *setup_.model, setup_.config);
-  engine_.emplace(mesh_->group("data"), *setup_.model, engine_options(setup_.config));
-  if (!checkpoint.empty()) {
-    const checkpoint::Reader reader(runtime_.world(), checkpoint);
-    check_whole(reader);
-    engine_->load(reader);
-    saved_step_ = engine_->step();
+void Trainer::load() {
+  const auto checkpoint = checkpoints_.find(request_.resume);
+  if (checkpoint) {
+    engine_->load(*checkpoint);
+    resumed_from_ = checkpoint->path();
   } else if (setup_.weights) {
     parallel::load_parameters(*setup_.model, engine_->optimizer(), *setup_.weights);
   } else {
     parallel::initialize(*setup_.model, engine_->optimizer(), setup_.config.run.seed);
   }
+  checkpoints_.note_start(*engine_, checkpoint);
+}
+
+void Trainer::start() {
+  mesh_.emplace(runtime_.world(), MeshShape{1, setup_.config.mesh.data, 1, 1});
+  check_memory(runtime_, *setup_.model, setup_.config);
+  engine_.emplace(mesh_->group("data"), *setup_.model, engine_options(setup_.config));
+  load();
   agreeing(runtime_.world(), [&] {
     if (!root()) return;
     write_text(folder_.config(), config::to_yaml(setup_.config));
@@ -177,7 +179,7 @@ void Trainer::start(const std::string& checkpoint) {
   progress_.emplace(engine_->step(), last, limit);
 }
 
-void Trainer::announce(const std::string& checkpoint) const {
+void Trainer::announce() const {
   const config::RunConfig& config = setup_.config;
   for (const std::string& notice : config.notices) log_info(notice);
   log_info(fmt::format("model: {} parameters in {} units, {}",
@@ -194,8 +196,8 @@ void Trainer::announce(const std::string& checkpoint) const {
   log_info(fmt::format("batch: {} sequences = {} x {} micro-batch(es) x {} rank(s)",
                        config.engine.batch.train, config.engine.batch.micro,
                        config.engine.batch.accumulation, config.mesh.data));
-  if (!checkpoint.empty())
-    log_info(fmt::format("continuing from {} (step {})", checkpoint, engine_->step()));
+  if (!resumed_from_.empty())
+    log_info(fmt::format("continuing from {} (step {})", resumed_from_, engine_->step()));
 }
 
 StepOutcome Trainer::step() {
@@ -292,15 +294,8 @@ double Trainer::validate() {
   return result.loss();
 }
 
-void Trainer::save() {
-  if (saved_step_ == engine_->step()) return;
-  const std::string path = checkpoints_.name_of(engine_->step());
-  const checkpoint::WriteReport report = engine_->save(path, config::to_yaml(setup_.config));
-  saved_step_ = engine_->step();
-  if (!root()) return;
-  checkpoints_.keep(setup_.config.run.checkpoint.keep, path);
-  log_info(fmt::format("saved {} ({} in {:.2f} s)", path,
-                       format_bytes(static_cast<double>(report.file_bytes)), report.seconds));
+void Trainer::save(bool last) {
+  checkpoints_.save(*engine_, config::to_yaml(setup_.config), last);
 }
 
 Stop Trainer::loop() {
@@ -325,8 +320,9 @@ Stop Trainer::loop() {
         log_info(fmt::format("step {}  validation loss {:.4f}", outcome.step, *validation_loss_));
       }
     }
+    if (outcome.saved) checkpoints_.note_saved(*outcome.saved);
     if (stop != Stop::no || (run.checkpoint.every > 0 && outcome.step % run.checkpoint.every == 0))
-      save();
+      save(stop != Stop::no);
     if (stop != Stop::no) return stop;
   }
 }
@@ -336,33 +332,43 @@ void Trainer::finish(Stop stop) {
   if (stop == Stop::time_limit && setup_.validation) validation_loss_ = validate();
   const std::string summary =
       make_summary(runtime_, *engine_, folder_, {request_.threads, validation_loss_, step_flops_});
+  events_.add("stop", engine_->step(), {{"reason", to_string(stop)}});
   if (!root()) return;
   write_text(folder_.summary(), summary);
+  if (stop == Stop::signal)
+    folder_.mark_requeue(fmt::format("stopped by a signal at step {}", engine_->step()));
+  say_why(stop);
+  log_info(describe_summary(summary));
+}
+
+void Trainer::say_why(Stop stop) const {
+  const std::string place = fmt::format("step {} of {}", engine_->step(), total_steps());
   switch (stop) {
     case Stop::signal:
-      folder_.mark_requeue(fmt::format("stopped by a signal at step {}", engine_->step()));
-      log_info(fmt::format("stopped by a signal after step {} of {}; start again to continue",
-                           engine_->step(), total_steps()));
-      break;
+      return log_info(fmt::format("stopped by a signal after {}; start again to continue", place));
     case Stop::time_limit:
-      log_info(fmt::format("run.minutes reached after step {} of {}; start again to continue",
-                           engine_->step(), total_steps()));
-      break;
+      return log_info(fmt::format("run.minutes reached after {}; start again to continue", place));
     case Stop::step_limit:
-      log_info(fmt::format("stopped after step {} of {} as asked", engine_->step(), total_steps()));
-      break;
+      return log_info(fmt::format("stopped after {} as asked", place));
     default:
       log_info(fmt::format("finished all {} steps", total_steps()));
   }
-  log_info(describe_summary(summary));
+}
+
+void Trainer::note_start() const {
+  nlohmann::ordered_json fields;
+  fields["ranks"] = runtime_.size();
+  fields["stage"] = setup_.config.engine.zero.stage;
+  if (!resumed_from_.empty()) fields["from"] = resumed_from_;
+  events_.add(resumed_from_.empty() ? "start" : "resume", engine_->step(), fields);
 }
 
 void Trainer::run() {
   open_folder();
   setup_ = open_run(runtime_, std::move(setup_.config));
-  const std::string checkpoint = find_checkpoint();
-  start(checkpoint);
-  announce(checkpoint);
+  check_earlier_run();
+  start();
+  announce();
   const std::int64_t step = engine_->step();
   const bool limit_reached = request_.stop_after > 0 && step >= request_.stop_after;
   if (step >= total_steps() || limit_reached) {
@@ -371,6 +377,7 @@ void Trainer::run() {
       log_info(describe_summary(read_text(folder_.summary())));
     return;
   }
+  note_start();
   engine_->group().traffic().reset();
   autograd::Profiler::enable(setup_.config.engine.wall_clock_breakdown);
   elapsed_.restart();

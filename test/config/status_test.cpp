@@ -64,8 +64,7 @@ TEST(Status, WhatIsNotAvailableYetIsRefusedOnlyWhenSwitchedOn) {
 
 TEST(Status, MeshAxesDevicesAndRecomputationSayWhatComesLater) {
   for (const char* set :
-       {"mesh.tensor=2", "mesh.pipeline=2", "mesh.sequence=2", "mesh.expert=2", "device=cuda",
-        "run.checkpoint.asynchronous=true", "run.checkpoint.verify=true"})
+       {"mesh.tensor=2", "mesh.pipeline=2", "mesh.sequence=2", "mesh.expert=2", "device=cuda"})
     EXPECT_THAT(refusal_of(kRunFile, {set}), StartsWith("not supported: --set: ")) << set;
 }
 

@@ -14,6 +14,7 @@ enum class Code {
   not_supported,     ///< asked for something that this version or build cannot do
   out_of_memory,
   io,            ///< a file could not be read or written, or its content is damaged
+  not_saved,     ///< a run ended because its state could not be saved
   mpi,           ///< an MPI call failed
   cuda,          ///< a CUDA call failed
   nccl,          ///< a NCCL call failed

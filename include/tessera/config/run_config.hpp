@@ -51,9 +51,16 @@ struct DataConfig {
   bool operator==(const DataConfig&) const = default;
 };
 
+enum class OnSaveError { go_on, stop };
+/// "continue", "stop"
+const char* to_string(OnSaveError on_error);
+
 struct CheckpointConfig {
   std::int64_t every = 1000;  ///< steps; 0: only at the end
   int keep = 2;               ///< newest ones that stay, at least 1
+  bool asynchronous = false;  ///< write while training goes on
+  bool verify = true;         ///< recompute checksums before continuing from one
+  OnSaveError on_error = OnSaveError::go_on;
   bool operator==(const CheckpointConfig&) const = default;
 };
 

@@ -4,13 +4,15 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
+#include "tessera/checkpoint/background_save.hpp"
 #include "tessera/checkpoint/reader.hpp"
-#include "tessera/checkpoint/writer.hpp"
 #include "tessera/comm/communicator.hpp"
+#include "tessera/engine/checkpointing.hpp"
 #include "tessera/nn/model.hpp"
 #include "tessera/optim/parameter_groups.hpp"
 #include "tessera/optim/schedule.hpp"
@@ -38,6 +40,8 @@ struct StepOutcome {
   bool skipped = false;      // a gradient was not finite; nothing changed
   std::string skipped_reason;
   std::vector<double> flags;  // sums over ranks of what train_step was given
+  /// An asynchronous save that ended in this step.
+  std::optional<SaveOutcome> saved;
 };
 
 /// A model with its partitioned optimizer over one data-parallel group.
@@ -55,10 +59,26 @@ class Engine {
   autograd::UnitHooks& hooks() { return binding_; }
   const optim::Schedule& schedule() const { return *schedule_; }
 
-  /// Everything an exact resume needs: parameters, optimizer states, counters.
-  void load(const checkpoint::Reader& reader);
-  /// Writes a checkpoint with model, optimizer and counters. Not counted as traffic.
-  checkpoint::WriteReport save(const std::string& path, const std::string& config);
+  /// Writes `folder`/<tag>.h5 with everything that an exact resume needs: parameters, optimizer
+  /// states, schedule, counters. A file of that name is replaced when the new one is whole. Not
+  /// counted as traffic. Errors: io, and no new file.
+  ///
+  /// Asynchronous: returns when the state is copied. The file is there when a later train_step()
+  /// reports it, or finish_save() does; training stays the same to the bit. Only one save is under
+  /// way: the next one waits for it, and throws if it failed.
+  SaveOutcome save_checkpoint(const std::string& folder, const SaveOptions& options = {});
+  /// Waits for the asynchronous save that is under way, if there is one. Its failure is in the
+  /// outcome.
+  std::optional<SaveOutcome> finish_save();
+  bool saving() const { return pending_ != nullptr; }
+
+  /// Continues from a checkpoint file, or from one in a folder: the one with the tag, else the
+  /// newest whole one, reporting those that it passed over. From any rank count, stage and dtype.
+  /// Errors: io naming the file and what is wrong with it; names that do not fit if strict. Where
+  /// an error is found before loading, nothing has changed.
+  LoadOutcome load_checkpoint(const std::string& path, const LoadOptions& options = {});
+  /// The same from a checkpoint that is open; tag and verify do not matter.
+  LoadOutcome load(const checkpoint::Reader& reader, const LoadOptions& options = {});
 
   /// One optimizer step over zero::Options::accumulation_steps micro-batches, whose row counts may
   /// differ between ranks. `gradient_scale`, `seed` and `step` of the batches are filled in here.
@@ -72,7 +92,15 @@ class Engine {
   std::int64_t tokens() const { return tokens_; }
 
  private:
+  struct PendingSave {
+    SaveOutcome outcome;
+    checkpoint::BackgroundSave save;
+  };
+
   double run_micro_batch(nn::Batch& batch);
+  checkpoint::Header header(const std::string& config) const;
+  checkpoint::State state(const std::string& client_state) const;
+  void load_counters(const checkpoint::Reader& reader, const LoadOptions& options);
 
   Communicator& group_;
   nn::Model& model_;
@@ -80,6 +108,9 @@ class Engine {
   zero::PartitionedOptimizer optimizer_;
   parallel::UnitBinding binding_;
   std::unique_ptr<optim::Schedule> schedule_;
+  std::int64_t schedule_updates_ = 0;  // how far the schedule is; skipped steps do not count
+  checkpoint::Snapshot snapshot_;
+  std::unique_ptr<PendingSave> pending_;
   std::int64_t step_ = 0;
   std::int64_t samples_ = 0;
   std::int64_t tokens_ = 0;

@@ -19,8 +19,9 @@ struct Estimate {
   std::int64_t gathered = 0;  // stage 3: the largest units in use and ahead
   std::int64_t buckets = 0;
   std::int64_t activations = 0;
+  std::int64_t snapshot = 0;  // the copy that an asynchronous save writes
   std::int64_t total() const {
-    return parameters + gradients + optimizer + gathered + buckets + activations;
+    return parameters + gradients + optimizer + gathered + buckets + activations + snapshot;
   }
 };
 
@@ -31,6 +32,7 @@ struct EstimateInput {
   bool reduce_every_micro_batch = false;
   int states = 2;  // fp32 arrays of the optimizer: 2 for Adam
   std::int64_t prefetch_elements = 0;
+  bool asynchronous_saves = false;
 };
 
 /// Model states of one rank for a partition over layout.ranks(); activations are the caller's to

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "tessera/checkpoint/model_weights.hpp"
@@ -19,6 +20,31 @@ namespace tessera::parallel {
 void add_parameters(const nn::Model& model, zero::PartitionedOptimizer& optimizer,
                     const optim::ParameterGroupOptions& groups = {});
 
+struct LoadRules {
+  /// What only one side has is an error; else what the file lacks keeps its values.
+  bool strict = true;
+  /// The leading dimension of a parameter may differ where it is the vocabulary on both sides; what
+  /// both have is loaded, the rest keeps its values.
+  bool allow_vocabulary_change = false;
+};
+
+/// Names without their counterpart: "transformer.wpe.weight",
+/// "optimizer/exp_avg/transformer.wpe.weight".
+struct NameDifference {
+  std::vector<std::string> missing;     ///< in the file
+  std::vector<std::string> unexpected;  ///< in the model and its optimizer
+
+  bool empty() const { return missing.empty() && unexpected.empty(); }
+  /// For people: all of a few, else some and how many more.
+  std::string to_string() const;
+};
+
+/// Local; the same on every rank.
+NameDifference compare_parameters(const nn::Model& model, const checkpoint::Reader& reader);
+NameDifference compare_optimizer_states(const nn::Model& model,
+                                        const zero::PartitionedOptimizer& optimizer,
+                                        const checkpoint::Reader& reader);
+
 // Each rank fills or reads only what it holds. Collective: all of them, over the optimizer's group;
 // errors are the same on every rank.
 
@@ -28,12 +54,13 @@ void initialize(const nn::Model& model, zero::PartitionedOptimizer& optimizer, s
 /// shape.
 void load_parameters(const nn::Model& model, zero::PartitionedOptimizer& optimizer,
                      const checkpoint::ModelWeights& weights);
-/// Parameters of a checkpoint.
+/// Parameters of a checkpoint. Errors: io for those that have another shape there, and, if strict,
+/// for names that one side lacks.
 void load_parameters(const nn::Model& model, zero::PartitionedOptimizer& optimizer,
-                     const checkpoint::Reader& reader);
-/// exp_avg and the like of a training checkpoint.
+                     const checkpoint::Reader& reader, const LoadRules& rules = {});
+/// exp_avg and the like of a training checkpoint; errors as above.
 void load_optimizer_states(const nn::Model& model, zero::PartitionedOptimizer& optimizer,
-                           const checkpoint::Reader& reader);
+                           const checkpoint::Reader& reader, const LoadRules& rules = {});
 
 /// What a checkpoint holds of model and optimizer, with this rank's pieces. Local; valid until the
 /// next step.
