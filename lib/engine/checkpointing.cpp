@@ -146,13 +146,13 @@ LoadOutcome Engine::load(const checkpoint::Reader& reader, const LoadOptions& op
     append(names.unexpected, std::move(states.unexpected));
   }
   agreeing(group_, [&] {
-    TESSERA_CHECK(names.empty() || !options.load_module_strict, Code::io,
-                  fmt::format("'{}' does not fit the model and its optimizer: {}", reader.path(),
-                              names.to_string()));
     TESSERA_CHECK(options.load_module_only || state_value(reader, kEngineState, "updates"),
                   Code::io,
                   fmt::format("'{}' has no /state/engine: it holds weights but not a training run",
                               reader.path()));
+    TESSERA_CHECK(names.empty() || !options.load_module_strict, Code::io,
+                  fmt::format("'{}' does not fit the model and its optimizer: {}", reader.path(),
+                              names.to_string()));
   });
   const parallel::LoadRules rules{false, options.allow_vocabulary_change};
   parallel::load_parameters(model_, optimizer_, reader, rules);

@@ -93,6 +93,16 @@ TEST_F(ConvertProgramTest, ATrainedRunBecomesAFolderThatEverythingTakes) {
             read_json_lines(folder / "run/metrics.jsonl")[0]["loss"]);
 }
 
+TEST_F(ConvertProgramTest, TrainingDoesNotResumeFromWeightsAlone) {
+  const std::string run = tiny_run(folder, "run");
+  expect_success(tessera("train " + run + " --steps 1"));
+  expect_success(tessera("convert " + (folder / "run") + " " + (folder / "hf")));
+  expect_success(tessera("convert " + (folder / "hf") + " " + (folder / "a.h5")));
+  expect_bad_input(
+      "train " + run + " --set run.folder=" + (folder / "b") + " --resume " + (folder / "a.h5"),
+      {"a.h5", "weights but not a training run"}, 2);
+}
+
 TEST_F(ConvertProgramTest, TypesAndShards) {
   expect_success(tessera("convert " + model + " " + (folder / "a.h5")));
   expect_success(tessera("convert " + (folder / "a.h5") + " " + (folder / "out") +
