@@ -21,6 +21,7 @@ int train_all(const Arguments& arguments) {
   return on_configured_ranks(arguments.run_file, {},
                              [&](Runtime& runtime, config::RunConfig config) {
                                engine::TrainRequest request = arguments.request;
+                               request.stop_on_signals = true;
                                request.threads = choose_threads(runtime, config.run.threads);
                                engine::train(runtime, std::move(config), request);
                              });

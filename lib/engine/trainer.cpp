@@ -33,6 +33,7 @@
 
 #include "engine/checkpoint_keeper.hpp"
 #include "engine/event_log.hpp"
+#include "engine/run_report.hpp"
 
 namespace tessera::engine {
 namespace {
@@ -40,21 +41,6 @@ namespace {
 // A gradient that is not finite now and then is survived; a run of them means that training has
 // diverged.
 constexpr int kMostSkipsInARow = 5;
-
-enum class Stop { no, finished, step_limit, time_limit, signal };
-
-const char* to_string(Stop stop) {
-  switch (stop) {
-    case Stop::step_limit:
-      return "step_limit";
-    case Stop::time_limit:
-      return "time_limit";
-    case Stop::signal:
-      return "signal";
-    default:
-      return "finished";
-  }
-}
 
 class Trainer {
  public:
@@ -70,7 +56,6 @@ class Trainer {
   void check_earlier_run() const;
   void start();
   void load();
-  void announce() const;
   Stop loop();
   StepOutcome step();
   void record(const StepOutcome& outcome, double seconds);
@@ -81,7 +66,6 @@ class Trainer {
   void save(bool last);
   void note_start() const;
   void finish(Stop stop);
-  void say_why(Stop stop) const;
 
   Runtime& runtime_;
   TrainRequest request_;
@@ -93,7 +77,7 @@ class Trainer {
   std::optional<Engine> engine_;
   std::optional<Progress> progress_;
   std::optional<double> validation_loss_;
-  StopSignals signals_;
+  std::optional<StopSignals> signals_;
   Timer elapsed_;
   std::string resumed_from_;
   std::int64_t step_flops_ = 0;
@@ -107,6 +91,7 @@ Trainer::Trainer(Runtime& runtime, config::RunConfig config, const TrainRequest&
       events_(folder_, runtime.rank() == 0),
       checkpoints_(runtime, folder_.checkpoints().string(), config.run.checkpoint, events_) {
   setup_.config = std::move(config);
+  if (request.stop_on_signals) signals_.emplace();
 }
 
 // A name beside `folder` that is free: runs/a.1, runs/a.2, …
@@ -129,7 +114,13 @@ void Trainer::open_folder() {
     folder_.mend_events();
   });
   checkpoints_.tidy();
-  set_log_sink([folder = folder_](LogLevel, const std::string& line) { folder.append_log(line); });
+  set_log_sink([folder = folder_](LogLevel, const std::string& line) {
+    try {
+      folder.append_log(line);
+    } catch (const Error&) {
+      // The line was printed. On a full disk the log is the least of the losses.
+    }
+  });
 }
 
 void Trainer::check_same_run(const config::RunConfig& made_with) const {
@@ -179,27 +170,6 @@ void Trainer::start() {
   progress_.emplace(engine_->step(), last, limit);
 }
 
-void Trainer::announce() const {
-  const config::RunConfig& config = setup_.config;
-  for (const std::string& notice : config.notices) log_info(notice);
-  log_info(fmt::format("model: {} parameters in {} units, {}",
-                       format_count(static_cast<double>(setup_.model->parameter_count())),
-                       setup_.model->units().size(), to_string(config.engine.dtype)));
-  log_info(fmt::format("data: {} sequences of {} tokens{}", setup_.train->sequences().size(),
-                       config.data.sequence_length,
-                       setup_.validation
-                           ? fmt::format(", {} held back for validation", setup_.validation->size())
-                           : ""));
-  log_info(fmt::format("mesh: {} rank(s) x {} thread(s), ZeRO stage {}, transport {}",
-                       runtime_.size(), request_.threads, config.engine.zero.stage,
-                       runtime_.world().transport()));
-  log_info(fmt::format("batch: {} sequences = {} x {} micro-batch(es) x {} rank(s)",
-                       config.engine.batch.train, config.engine.batch.micro,
-                       config.engine.batch.accumulation, config.mesh.data));
-  if (!resumed_from_.empty())
-    log_info(fmt::format("continuing from {} (step {})", resumed_from_, engine_->step()));
-}
-
 StepOutcome Trainer::step() {
   const config::Batch& sizes = setup_.config.engine.batch;
   const std::int64_t length = setup_.config.data.sequence_length;
@@ -217,7 +187,8 @@ StepOutcome Trainer::step() {
   }
   const auto& minutes = setup_.config.run.minutes;
   const bool time_is_up = root() && minutes && elapsed_.seconds() >= *minutes * 60;
-  return engine_->train_step(batches, {signals_.requested() ? 1.0 : 0.0, time_is_up ? 1.0 : 0.0});
+  const bool stop_asked = signals_ && signals_->requested();
+  return engine_->train_step(batches, {stop_asked ? 1.0 : 0.0, time_is_up ? 1.0 : 0.0});
 }
 
 void Trainer::record(const StepOutcome& outcome, double seconds) {
@@ -337,22 +308,8 @@ void Trainer::finish(Stop stop) {
   write_text(folder_.summary(), summary);
   if (stop == Stop::signal)
     folder_.mark_requeue(fmt::format("stopped by a signal at step {}", engine_->step()));
-  say_why(stop);
+  log_info(describe_stop(stop, engine_->step(), total_steps()));
   log_info(describe_summary(summary));
-}
-
-void Trainer::say_why(Stop stop) const {
-  const std::string place = fmt::format("step {} of {}", engine_->step(), total_steps());
-  switch (stop) {
-    case Stop::signal:
-      return log_info(fmt::format("stopped by a signal after {}; start again to continue", place));
-    case Stop::time_limit:
-      return log_info(fmt::format("run.minutes reached after {}; start again to continue", place));
-    case Stop::step_limit:
-      return log_info(fmt::format("stopped after {} as asked", place));
-    default:
-      log_info(fmt::format("finished all {} steps", total_steps()));
-  }
 }
 
 void Trainer::note_start() const {
@@ -368,7 +325,9 @@ void Trainer::run() {
   setup_ = open_run(runtime_, std::move(setup_.config));
   check_earlier_run();
   start();
-  announce();
+  announce_run(runtime_, setup_, request_.threads);
+  if (!resumed_from_.empty())
+    log_info(fmt::format("continuing from {} (step {})", resumed_from_, engine_->step()));
   const std::int64_t step = engine_->step();
   const bool limit_reached = request_.stop_after > 0 && step >= request_.stop_after;
   if (step >= total_steps() || limit_reached) {

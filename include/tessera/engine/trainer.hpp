@@ -17,6 +17,8 @@ struct TrainRequest {
   /// Stop when this step is done; 0: at the end of the run. The schedule does not change.
   std::int64_t stop_after = 0;
   int threads = 1;
+  /// SIGUSR1 and SIGTERM stop the run after a save (StopSignals). Else they are the caller's.
+  bool stop_on_signals = false;
 };
 
 /// Trains as `config` says and writes the run's folder. Collective over runtime.world().

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/run_report.hpp"
+
+#include <fmt/format.h>
+
+#include "tessera/base/log.hpp"
+#include "tessera/base/number_format.hpp"
+
+namespace tessera::engine {
+
+const char* to_string(Stop stop) {
+  switch (stop) {
+    case Stop::step_limit:
+      return "step_limit";
+    case Stop::time_limit:
+      return "time_limit";
+    case Stop::signal:
+      return "signal";
+    default:
+      return "finished";
+  }
+}
+
+std::string describe_stop(Stop stop, std::int64_t step, std::int64_t total_steps) {
+  const std::string place = fmt::format("step {} of {}", step, total_steps);
+  switch (stop) {
+    case Stop::signal:
+      return fmt::format("stopped by a signal after {}; start again to continue", place);
+    case Stop::time_limit:
+      return fmt::format("run.minutes reached after {}; start again to continue", place);
+    case Stop::step_limit:
+      return fmt::format("stopped after {} as asked", place);
+    default:
+      return fmt::format("finished all {} steps", total_steps);
+  }
+}
+
+void announce_run(Runtime& runtime, const RunSetup& setup, int threads) {
+  const config::RunConfig& config = setup.config;
+  for (const std::string& notice : config.notices) log_info(notice);
+  log_info(fmt::format("model: {} parameters in {} units, {}",
+                       format_count(static_cast<double>(setup.model->parameter_count())),
+                       setup.model->units().size(), to_string(config.engine.dtype)));
+  log_info(fmt::format("data: {} sequences of {} tokens{}", setup.train->sequences().size(),
+                       config.data.sequence_length,
+                       setup.validation
+                           ? fmt::format(", {} held back for validation", setup.validation->size())
+                           : ""));
+  log_info(fmt::format("mesh: {} rank(s) x {} thread(s), ZeRO stage {}, transport {}",
+                       runtime.size(), threads, config.engine.zero.stage,
+                       runtime.world().transport()));
+  log_info(fmt::format("batch: {} sequences = {} x {} micro-batch(es) x {} rank(s)",
+                       config.engine.batch.train, config.engine.batch.micro,
+                       config.engine.batch.accumulation, config.mesh.data));
+}
+
+}  // namespace tessera::engine
