@@ -2,6 +2,7 @@
 // Saving and loading a training state against what the file system does with the same bytes, and
 // against other ways to do it. With --seconds 10 or more the state has 1.5 GB (GPT-2 124M with
 // Adam). Files go to the current folder, or to $TESSERA_BENCH_FOLDER.
+#include <chrono>
 #include <cstdlib>
 #include <filesystem>
 #include <memory>
@@ -9,6 +10,7 @@
 #include <unistd.h>
 
 #include "tessera/base/error.hpp"
+#include "tessera/checkpoint/background_save.hpp"
 #include "tessera/checkpoint/reader.hpp"
 #include "tessera/comm/runtime.hpp"
 #include "tessera/parallel/model_state.hpp"
@@ -91,6 +93,7 @@ class IoBench {
 
   void measure() {
     writing();
+    blocking();
     reading();
     program_.value("state_bytes", static_cast<double>(bytes_));
   }
@@ -127,11 +130,48 @@ class IoBench {
     raw_.remove();
     if (raw_.write_direct())
       work.variants.push_back({"raw direct", [this] { raw_.write_direct(); }, anew});
-    const CaseResult result = program_.measure(work, 0.6);
+    const CaseResult result = program_.measure(work, 0.5);
     if (result.variants.empty()) return;
     program_.value("write.ratio_to_raw", result["tessera"].speed_ratio);
     program_.value("write.transfers_of_rank_0", static_cast<double>(report_.writes));
     program_.value("write.bytes_of_rank_0", static_cast<double>(report_.bytes));
+  }
+
+  /// How long a save keeps its caller: all of it, or making the copy and, when every rank has
+  /// written, the commit.
+  void blocking() {
+    const std::string path = folder_ / "background.h5";
+    std::unique_ptr<checkpoint::BackgroundSave> pending;
+    const auto start = [&] {
+      pending = std::make_unique<checkpoint::BackgroundSave>(
+          world_, path, checkpoint::Header{}, tensors_, checkpoint::State{}, snapshot_,
+          checkpoint::WriteOptions{.replace = true});
+    };
+    const auto commit = [&] {
+      if (pending) pending->commit();
+      pending.reset();
+    };
+    const auto anew = [&] {
+      commit();
+      if (world_.rank() == 0) std::filesystem::remove(path);
+      world_.barrier();
+    };
+    const auto written = [&] {
+      anew();
+      start();
+      while (!pending->written()) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    };
+    const CaseResult result =
+        program_.measure({.name = "blocked",
+                          .variants = {{"synchronous", [&] { save(path); }, anew},
+                                       {"asynchronous: start", start, anew},
+                                       {"asynchronous: commit", commit, written}}},
+                         0.2);
+    commit();
+    if (result.variants.empty()) return;
+    const double blocked =
+        result["asynchronous: start"].median + result["asynchronous: commit"].median;
+    program_.value("blocked.asynchronous_over_synchronous", blocked / result["synchronous"].median);
   }
 
   void reading() {
@@ -151,7 +191,7 @@ class IoBench {
         "raw",
         static_cast<double>(bytes_),
         "byte"};
-    const CaseResult result = program_.measure(work, 0.4);
+    const CaseResult result = program_.measure(work, 0.3);
     if (!result.variants.empty())
       program_.value("read.ratio_to_raw", result["tessera"].speed_ratio);
   }
@@ -164,6 +204,7 @@ class IoBench {
   std::vector<checkpoint::TensorRecord> tensors_;
   std::int64_t bytes_;
   RawFile raw_;
+  checkpoint::Snapshot snapshot_;
   checkpoint::WriteReport report_;
 };
 
