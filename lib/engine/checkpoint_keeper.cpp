@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include "tessera/base/background_thread.hpp"
 #include "tessera/base/error.hpp"
 #include "tessera/base/log.hpp"
 #include "tessera/base/number_format.hpp"
@@ -31,6 +32,10 @@ bool spares_training(const Error& error) {
 CheckpointKeeper::CheckpointKeeper(Runtime& runtime, const std::string& folder,
                                    const config::CheckpointConfig& config, const EventLog& events)
     : runtime_(runtime), folder_(folder), config_(config), events_(events) {}
+
+CheckpointKeeper::~CheckpointKeeper() {
+  if (cleaner_.joinable()) cleaner_.join();
+}
 
 void CheckpointKeeper::tidy() {
   agreeing(runtime_.world(), [&] {
@@ -84,8 +89,19 @@ void CheckpointKeeper::note_saved(const SaveOutcome& outcome, bool last) {
     return;
   }
   std::erase(damaged_, outcome.path);
-  if (root()) folder_.keep(config_.keep, outcome.path, damaged_);
+  if (root()) clean_up(outcome);
   report(outcome);
+}
+
+/// Removing a large file takes a file system a while, which training need not wait for either.
+void CheckpointKeeper::clean_up(const SaveOutcome& outcome) {
+  if (cleaner_.joinable()) cleaner_.join();
+  const auto work = [folder = folder_, keep = config_.keep, newest = outcome.path,
+                     damaged = damaged_] { folder.keep(keep, newest, damaged); };
+  if (outcome.asynchronous)
+    cleaner_ = start_background_thread(work);
+  else
+    work();
 }
 
 void CheckpointKeeper::report(const SaveOutcome& outcome) {

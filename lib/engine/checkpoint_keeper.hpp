@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "tessera/checkpoint/folder.hpp"
@@ -23,6 +24,9 @@ class CheckpointKeeper {
  public:
   CheckpointKeeper(Runtime& runtime, const std::string& folder,
                    const config::CheckpointConfig& config, const EventLog& events);
+  ~CheckpointKeeper();
+  CheckpointKeeper(const CheckpointKeeper&) = delete;
+  CheckpointKeeper& operator=(const CheckpointKeeper&) = delete;
 
   const std::string& path() const { return folder_.path(); }
   /// Removes what an interrupted save left.
@@ -41,6 +45,7 @@ class CheckpointKeeper {
   void note_saved(const SaveOutcome& outcome, bool last = false);
 
  private:
+  void clean_up(const SaveOutcome& outcome);
   bool root() const { return runtime_.rank() == 0; }
   void report(const SaveOutcome& outcome);
   void fail_or_go_on(std::int64_t step, const std::string& error, bool last);
@@ -51,6 +56,7 @@ class CheckpointKeeper {
   EventLog events_;
   std::vector<std::string> damaged_;  // known to be, and not replaced since
   std::int64_t saved_step_ = -1;      // the newest that is whole or being written
+  std::thread cleaner_;
 };
 
 }  // namespace tessera::engine

@@ -119,6 +119,13 @@ std::optional<SaveOutcome> Engine::finish_save() {
   return outcome;
 }
 
+void Engine::wait_for_copy() {
+  if (!pending_) return;
+  const Timer timer;
+  pending_->save.wait_for_copy();
+  pending_->outcome.seconds_blocked += timer.seconds();
+}
+
 LoadOutcome Engine::load_checkpoint(const std::string& path, const LoadOptions& options) {
   const std::string kind =
       group_.broadcast_text(std::filesystem::is_directory(path) ? "folder" : "file", 0);
@@ -154,6 +161,7 @@ LoadOutcome Engine::load(const checkpoint::Reader& reader, const LoadOptions& op
                   fmt::format("'{}' does not fit the model and its optimizer: {}", reader.path(),
                               names.to_string()));
   });
+  wait_for_copy();
   const parallel::LoadRules rules{false, options.allow_vocabulary_change};
   parallel::load_parameters(model_, optimizer_, reader, rules);
   if (with_states) parallel::load_optimizer_states(model_, optimizer_, reader, rules);

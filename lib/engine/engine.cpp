@@ -49,6 +49,7 @@ StepOutcome Engine::train_step(std::span<nn::Batch> micro_batches, std::vector<d
     loss_sum += run_micro_batch(batch);
   }
   const optim::ScheduleValue rates = schedule_->at(schedule_updates_);
+  wait_for_copy();
   const zero::StepResult result = optimizer_.step({rates.lr, rates.momentum});
   if (result.applied) ++schedule_updates_;
 

@@ -32,7 +32,7 @@ TEST_F(CheckpointTest, InTheBackgroundTheFileIsTheSame) {
     for (int time = 0; time < 2; ++time) {
       BackgroundSave save(world(), path_, test_header(), sliced(tensors, rank(), ranks()),
                           test_state(), snapshot, {.replace = true});
-      // Training goes on.
+      save.wait_for_copy();  // Training goes on.
       for (TestTensor& tensor : tensors)
         std::fill(tensor.bytes.begin(), tensor.bytes.end(), std::byte{0x55});
       const WriteReport report = save.commit();
@@ -50,6 +50,45 @@ TEST_F(CheckpointTest, InTheBackgroundTheFileIsTheSame) {
   }
   EXPECT_EQ(memory_ledger(Device{}).current(Purpose::snapshot), before);
   EXPECT_EQ(files_in_folder(), 2u);
+}
+
+TEST_F(CheckpointTest, ConstructionDoesNotWaitForTheCopy) {
+  std::promise<void> may_be_read;
+  const std::shared_future<void> ready = may_be_read.get_future().share();
+  const auto tensors = test_tensors();
+  auto records = sliced(tensors, rank(), ranks());
+  for (TensorRecord& record : records)
+    for (Piece& piece : record.pieces)
+      if (piece.fill)
+        piece.fill = [fill = piece.fill, ready](std::int64_t at, std::int64_t count, void* target) {
+          ready.wait();
+          fill(at, count, target);
+        };
+  Snapshot snapshot;
+  BackgroundSave save(world(), path_, test_header(), records, test_state(), snapshot);
+  EXPECT_FALSE(save.written());
+  may_be_read.set_value();
+  save.wait_for_copy();
+  save.commit();
+  EXPECT_TRUE(Reader(path_).verify().empty());
+}
+
+TEST_F(CheckpointTest, AnErrorOfTheCopyIsThrownByCommitOnAllRanks) {
+  const auto tensors = test_tensors();
+  auto records = sliced(tensors, rank(), ranks());
+  for (TensorRecord& record : records)
+    for (Piece& piece : record.pieces)
+      if (rank() == 0) {
+        piece.data = nullptr;
+        piece.fill = [](std::int64_t, std::int64_t, void*) { throw Error(Code::io, "unreadable"); };
+      }
+  Snapshot snapshot;
+  {
+    BackgroundSave save(world(), path_, test_header(), records, test_state(), snapshot);
+    save.wait_for_copy();
+    test::expect_error(Code::io, {"unreadable"}, [&] { save.commit(); });
+  }
+  EXPECT_EQ(files_in_folder(), 0u);
 }
 
 TEST_F(CheckpointTest, ConstructionDoesNotWaitForTheDisk) {

@@ -13,10 +13,11 @@
 
 namespace tessera::checkpoint {
 
-/// Construction copies this rank's pieces into `snapshot` and starts a thread that writes them; the
-/// originals may change then. commit() makes the file. Destruction without commit waits for the
-/// thread and leaves no file. `group` and `snapshot` must outlive it; one save a snapshot at a
-/// time.
+/// Construction starts a thread that copies this rank's pieces into `snapshot` and then writes the
+/// copy. The originals may be read meanwhile, and change after wait_for_copy(): forward and
+/// backward passes hide the copy, the optimizer's step waits for it. commit() makes the file.
+/// Destruction without commit waits for the thread and leaves no file. `group` and `snapshot` must
+/// outlive it; one save a snapshot at a time.
 ///
 /// Collective: construction and commit, over `group`; errors as Writer's, the same on every rank.
 class BackgroundSave {
@@ -28,15 +29,21 @@ class BackgroundSave {
   BackgroundSave(const BackgroundSave&) = delete;
   BackgroundSave& operator=(const BackgroundSave&) = delete;
 
+  /// Local.
+  void wait_for_copy() const { copied_.wait(false, std::memory_order_acquire); }
   /// This rank has written its part, or failed to. Local; does not wait.
   bool written() const { return written_.load(std::memory_order_acquire); }
   /// Waits for all ranks' parts.
   WriteReport commit();
 
  private:
-  void start();
+  void copy_and_write() noexcept;
 
+  Communicator& group_;
+  Snapshot& snapshot_;
   Writer writer_;
+  std::string copy_error_;
+  std::atomic<bool> copied_{false};
   std::atomic<bool> written_{false};
   std::thread thread_;
 };

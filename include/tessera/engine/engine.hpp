@@ -98,6 +98,8 @@ class Engine {
   };
 
   double run_micro_batch(nn::Batch& batch);
+  /// What a background save still copies must not change.
+  void wait_for_copy();
   checkpoint::Header header(const std::string& config) const;
   checkpoint::State state(const std::string& client_state) const;
   void load_counters(const checkpoint::Reader& reader, const LoadOptions& options);
