@@ -43,6 +43,7 @@ struct Options {
   double seconds = 100;
   int steps = 600;
   bool asynchronous = false;
+  std::string program = TESSERA_PROGRAM;
 };
 
 void require(bool condition, const std::string& what) {
@@ -120,7 +121,7 @@ JobRequest KillTest::request(const std::string& name) {
   request.arguments = {TESSERA_MPIRUN,
                        "-n",
                        std::to_string(kRanks),
-                       TESSERA_PROGRAM,
+                       options_.program,
                        "train",
                        write_run_file(name),
                        "--set",
@@ -289,6 +290,7 @@ int main(int argc, char** argv) {
   app.add_option("--seconds", options.seconds, "start no more kills after this time");
   app.add_option("--steps", options.steps, "of each run");
   app.add_flag("--asynchronous", options.asynchronous, "save in the background");
+  app.add_option("--program", options.program, "another tessera than the one of this build");
   CLI11_PARSE(app, argc, argv);
   try {
     KillTest(options).run();
