@@ -78,22 +78,17 @@ std::vector<Source> find_sources(const nn::Model& model, const checkpoint::Reade
   return sources;
 }
 
-// read_each_once for what a checkpoint has.
-template <typename Store>
-void read_sources(const nn::Model& model, zero::PartitionedOptimizer& optimizer,
-                  const checkpoint::Reader& reader, const std::vector<Source>& sources,
-                  Store&& store) {
-  const Source* source = nullptr;
-  read_each_once(
-      model, optimizer,
-      [&](int index, const nn::NamedParameter&) {
-        source = &sources[static_cast<std::size_t>(index)];
-        return source->elements;
-      },
-      [&](const nn::NamedParameter&, zero::Range part, float* out) {
-        reader.read(source->path, part.begin, part.count, DType::fp32, out);
-      },
-      store);
+// What read_each_once asks for, answered by a checkpoint.
+auto extent_in(const std::vector<Source>& sources) {
+  return [&sources](int index, const nn::NamedParameter&) {
+    return sources[static_cast<std::size_t>(index)].elements;
+  };
+}
+auto read_from(const checkpoint::Reader& reader, const std::vector<Source>& sources) {
+  return [&](int index, const nn::NamedParameter&, zero::Range part, float* out) {
+    reader.read(sources[static_cast<std::size_t>(index)].path, part.begin, part.count, DType::fp32,
+                out);
+  };
 }
 
 void check_names(const NameDifference& difference, const checkpoint::Reader& reader,
@@ -158,11 +153,7 @@ void load_parameters(const nn::Model& model, zero::PartitionedOptimizer& optimiz
       return find_parameter(model, named, reader);
     });
   });
-  read_sources(model, optimizer, reader, sources,
-               [&](int index, zero::Range chunk, const float* values) {
-                 optimizer.load(index, chunk.begin, chunk.count, values);
-               });
-  optimizer.finish_load();
+  read_parameters_once(model, optimizer, extent_in(sources), read_from(reader, sources));
 }
 
 void load_optimizer_states(const nn::Model& model, zero::PartitionedOptimizer& optimizer,
@@ -177,11 +168,12 @@ void load_optimizer_states(const nn::Model& model, zero::PartitionedOptimizer& o
     };
     std::vector<Source> sources;
     agreeing(optimizer.group(), [&] { sources = find_sources(model, reader, rules, path_of); });
-    read_sources(
-        model, optimizer, reader, sources, [&](int index, zero::Range chunk, const float* values) {
-          std::copy_n(values, chunk.count,
-                      optimizer.state(index, state) + (chunk.begin - optimizer.held(index).begin));
-        });
+    read_each_once(
+        model, optimizer, extent_in(sources), read_from(reader, sources),
+        [&](int index, zero::Range chunk) {
+          return optimizer.state(index, state) + (chunk.begin - optimizer.held(index).begin);
+        },
+        [](int, zero::Range) {});
   }
 }
 

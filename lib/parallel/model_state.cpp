@@ -54,17 +54,13 @@ void load_parameters(const nn::Model& model, zero::PartitionedOptimizer& optimiz
     if (!weights.contains(name)) return std::nullopt;
     return weights.shape(name);
   };
-  read_each_once(
+  read_parameters_once(
       model, optimizer,
       [](int, const nn::NamedParameter& named) { return named.parameter->shape.numel(); },
-      [&](const nn::NamedParameter& named, zero::Range part, float* out) {
+      [&](int, const nn::NamedParameter& named, zero::Range part, float* out) {
         weights.read_range(nn::find_in_files(model, named, shape_of), part.begin, part.count,
                            DType::fp32, out);
-      },
-      [&](int index, zero::Range chunk, const float* values) {
-        optimizer.load(index, chunk.begin, chunk.count, values);
       });
-  optimizer.finish_load();
 }
 
 std::vector<checkpoint::TensorRecord> records(const nn::Model& model,

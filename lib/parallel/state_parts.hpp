@@ -30,50 +30,59 @@ void for_each_chunk(zero::Range whole, Body&& body) {
     body(zero::Range{begin, std::min(kStagingElements, whole.end() - begin)});
 }
 
-// Every rank's part of a chunk of a parameter, which lie one after the other in the order of the
-// ranks.
+// Completes a chunk of a parameter, of which each rank has read what it owns, on all ranks.
 inline void gather_chunk(const zero::PartitionedOptimizer& optimizer, int index, zero::Range chunk,
-                         const std::vector<float>& mine, std::vector<float>& all) {
+                         const float* own, float* all) {
   std::vector<std::int64_t> counts;
   for (int rank = 0; rank < optimizer.group().size(); ++rank)
     counts.push_back(zero::intersect(chunk, optimizer.layout().owned(index, rank)).count);
-  all.resize(static_cast<std::size_t>(chunk.count));
-  optimizer.group().all_gather_v(mine.data(), all.data(), counts, DType::fp32).wait();
+  optimizer.group().all_gather_v(own, all, counts, DType::fp32).wait();
 }
 
 // The values of a file: of each parameter the leading extent(index, named parameter) elements.
-// read(named parameter, range, out) reads elements, store(index, range, values) takes what this
-// rank holds. A rank reads what it owns; where it holds more, the rest comes from the others, so
-// that all together read each byte once.
-template <typename Extent, typename Read, typename Store>
+// read(index, named parameter, range, out) reads elements; place(index, range) is where a chunk of
+// what this rank holds shall be, and store(index, range) is told when it is there. A rank reads
+// what it owns; where it holds more, the rest comes from the others, so that all together read each
+// byte once.
+template <typename Extent, typename Read, typename Place, typename Store>
 void read_each_once(const nn::Model& model, zero::PartitionedOptimizer& optimizer, Extent&& extent,
-                    Read&& read, Store&& store) {
+                    Read&& read, Place&& place, Store&& store) {
   Communicator& group = optimizer.group();
   const Traffic::Pause pause(group.traffic());
   std::exception_ptr error;  // kept, for the others wait for this rank's part
-  std::vector<float> mine, all;
   int index = 0;
   for (const nn::NamedParameter& named : model.parameters()) {
     const zero::Range there{0, extent(index, named)};
     for_each_chunk(zero::intersect(optimizer.held(index), there), [&](zero::Range chunk) {
       const zero::Range owned = zero::intersect(chunk, optimizer.owned(index));
-      mine.resize(static_cast<std::size_t>(owned.count));
+      float* const all = place(index, chunk);
+      float* const own = owned.count > 0 ? all + (owned.begin - chunk.begin) : all;
       try {
-        if (!error && owned.count > 0) read(named, owned, mine.data());
+        if (!error && owned.count > 0) read(index, named, owned, own);
       } catch (...) {
         error = std::current_exception();
       }
-      if (optimizer.options().stage == 0)
-        gather_chunk(optimizer, index, chunk, mine, all);
-      else
-        all.swap(mine);
-      if (!error) store(index, chunk, all.data());
+      if (optimizer.options().stage == 0) gather_chunk(optimizer, index, chunk, own, all);
+      if (!error) store(index, chunk);
     });
     ++index;
   }
   agreeing(group, [&] {
     if (error) std::rethrow_exception(error);
   });
+}
+
+// read_each_once for parameters: through host memory, for they are held in more than one form.
+template <typename Extent, typename Read>
+void read_parameters_once(const nn::Model& model, zero::PartitionedOptimizer& optimizer,
+                          Extent&& extent, Read&& read) {
+  std::vector<float> values(static_cast<std::size_t>(kStagingElements));
+  read_each_once(
+      model, optimizer, extent, read, [&](int, zero::Range) { return values.data(); },
+      [&](int index, zero::Range chunk) {
+        optimizer.load(index, chunk.begin, chunk.count, values.data());
+      });
+  optimizer.finish_load();
 }
 
 }  // namespace tessera::parallel
