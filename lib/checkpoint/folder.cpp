@@ -72,6 +72,24 @@ std::optional<FolderEntry> Folder::newest() const {
   return std::nullopt;
 }
 
+std::string Folder::move_later_aside(std::int64_t step) const {
+  std::string aside;
+  for (const FolderEntry& entry : entries()) {
+    if (entry.step <= step) continue;
+    std::error_code error;
+    for (int i = 1; aside.empty(); ++i) {
+      const std::string name = fmt::format("{}.{}", folder_, i);
+      if (fs::create_directory(name, error)) aside = name;
+      TESSERA_CHECK(!error, Code::io,
+                    fmt::format("cannot make the folder {}: {}", name, error.message()));
+    }
+    fs::rename(entry.path, fs::path(aside) / fs::path(entry.path).filename(), error);
+    TESSERA_CHECK(!error, Code::io,
+                  fmt::format("cannot move {} to {}: {}", entry.path, aside, error.message()));
+  }
+  return aside;
+}
+
 int Folder::remove_leftovers() const {
   std::vector<fs::path> leftovers;
   std::error_code error;

@@ -59,9 +59,17 @@ std::optional<checkpoint::Reader> CheckpointKeeper::find(const std::string& resu
   return std::move(found.reader);
 }
 
-void CheckpointKeeper::note_start(const Engine& engine,
-                                  const std::optional<checkpoint::Reader>& from) {
+void CheckpointKeeper::begin(const Engine& engine, const std::optional<checkpoint::Reader>& from,
+                             const std::string& resume) {
   if (from) saved_step_ = engine.step();
+  if (resume == "auto") return;
+  // Chosen by hand, an earlier step is the newest: `auto` shall find what follows it now.
+  agreeing(runtime_.world(), [&] {
+    if (!root()) return;
+    const std::string aside = folder_.move_later_aside(engine.step());
+    if (!aside.empty())
+      log_info(fmt::format("moved the checkpoints after step {} to {}", engine.step(), aside));
+  });
 }
 
 void CheckpointKeeper::save(Engine& engine, const std::string& config_text, bool last) {

@@ -35,8 +35,10 @@ class CheckpointKeeper {
   /// damaged ones are warned about and passed over. Errors: io if there are only damaged ones, or
   /// the one that was asked for is.
   std::optional<checkpoint::Reader> find(const std::string& resume);
-  /// The engine continues from there, or begins.
-  void note_start(const Engine& engine, const std::optional<checkpoint::Reader>& from);
+  /// The engine continues from there, or begins. If `resume` names a checkpoint, later ones are
+  /// moved aside: they belong to a past that did not happen.
+  void begin(const Engine& engine, const std::optional<checkpoint::Reader>& from,
+             const std::string& resume);
   /// Saves the present step unless that is done; in the background if the run says so, but for the
   /// `last` save of a run. A failure is a warning; Errors: not_saved if it was the last save, or
   /// the run says so.

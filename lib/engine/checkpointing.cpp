@@ -119,6 +119,11 @@ std::optional<SaveOutcome> Engine::finish_save() {
   return outcome;
 }
 
+zero::PartitionedOptimizer& Engine::optimizer() {
+  wait_for_copy();
+  return optimizer_;
+}
+
 void Engine::wait_for_copy() {
   if (!pending_) return;
   const Timer timer;

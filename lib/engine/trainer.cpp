@@ -150,7 +150,7 @@ void Trainer::load() {
   } else {
     parallel::initialize(*setup_.model, engine_->optimizer(), setup_.config.run.seed);
   }
-  checkpoints_.note_start(*engine_, checkpoint);
+  checkpoints_.begin(*engine_, checkpoint, request_.resume);
 }
 
 void Trainer::start() {

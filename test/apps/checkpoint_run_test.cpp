@@ -121,6 +121,17 @@ TEST_F(CheckpointRunTest, ResumePathTakesNoOther) {
   EXPECT_NE(outcome.error.find("damaged"), std::string::npos) << outcome.error;
 }
 
+TEST_F(CheckpointRunTest, ResumePathGoesBackInTheSameRun) {
+  ASSERT_EQ(train("a", every + "--set run.checkpoint.keep=9 --steps 4").exit_code, 0);
+  const std::string second = checkpoint("a", 2);
+  ASSERT_EQ(train("a", "--steps 3 --resume " + second).exit_code, 0);
+  EXPECT_EQ(checkpoints("a").back(), "step-00000003.h5");
+  EXPECT_TRUE(std::filesystem::exists(folder / "a/checkpoints.1/step-00000004.h5"));
+  const Outcome rest = train("a", every);
+  EXPECT_NE(rest.out.find("continuing from " + checkpoint("a", 3)), std::string::npos) << rest.out;
+  expect_like_uninterrupted("a", every);
+}
+
 TEST_F(CheckpointRunTest, ResumeNeverMovesCheckpointsAsideToo) {
   ASSERT_EQ(train("a", "--steps 2").exit_code, 0);
   std::filesystem::remove(folder / "a/config.yaml");

@@ -91,6 +91,18 @@ TEST_F(FolderTest, KeepsTheNewestAndTheProtected) {
   EXPECT_EQ(steps(folder), (Steps{4, 5}));
 }
 
+TEST_F(FolderTest, LaterOnesMoveAside) {
+  const Folder folder(folder_path_ + "/run/checkpoints");
+  folder.create();
+  for (const std::int64_t step : {1, 2, 3}) save_step(folder, step);
+  EXPECT_EQ(folder.move_later_aside(3), "");
+  EXPECT_EQ(folder.move_later_aside(1), folder.path() + ".1");
+  EXPECT_EQ(steps(folder), (Steps{1}));
+  EXPECT_EQ(steps(Folder(folder.path() + ".1")), (Steps{2, 3}));
+  save_step(folder, 2);
+  EXPECT_EQ(folder.move_later_aside(1), folder.path() + ".2");
+}
+
 TEST_F(FolderTest, DamagedOnesDoNotPushOutWholeOnes) {
   const Folder folder(folder_path_);
   for (const std::int64_t step : {1, 2, 3, 4, 5}) save_step(folder, step);

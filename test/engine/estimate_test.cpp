@@ -43,5 +43,20 @@ TEST(Estimate, AccumulatedGradientsAreFp32) {
   EXPECT_EQ(states(3, DType::bf16, 3), 16 * 125008);
 }
 
+TEST(Estimate, AnAsynchronousSaveCopiesASlice) {
+  for (const DType dtype : {DType::fp32, DType::bf16})
+    for (const int stage : {0, 3}) {
+      EstimateInput input;
+      input.stage = stage;
+      input.dtype = dtype;
+      EXPECT_EQ(estimate_states(golden_layout(), input).snapshot, 0);
+      const std::int64_t plain = estimate_states(golden_layout(), input).total();
+      input.asynchronous_saves = true;
+      const Estimate estimate = estimate_states(golden_layout(), input);
+      EXPECT_EQ(estimate.snapshot, 12 * 125008);
+      EXPECT_EQ(estimate.total(), plain + estimate.snapshot);
+    }
+}
+
 }  // namespace
 }  // namespace tessera::engine

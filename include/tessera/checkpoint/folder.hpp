@@ -30,6 +30,9 @@ class Folder {
   std::optional<FolderEntry> newest() const;
   /// Removes what interrupted saves left (temporary names of .h5 files); returns how many.
   int remove_leftovers() const;
+  /// Moves checkpoints of later steps to a new folder beside this one, whose name is returned; ""
+  /// if there are none. Errors: io.
+  std::string move_later_aside(std::int64_t step) const;
   /// Removes what is older than the `count` newest, and never `protect`; count <= 0 keeps all.
   /// Paths in `damaged` do not count as kept. Call it after a commit.
   void keep(int count, const std::string& protect = "",

@@ -17,7 +17,7 @@ struct SaveOptions {
   std::string client_state = {};
   /// The resolved run file, for the file's `config` attribute.
   std::string config = {};
-  /// Copy what is to be saved and write it while training goes on.
+  /// Copy what is to be saved, and write the copy while training goes on.
   bool asynchronous = false;
 };
 

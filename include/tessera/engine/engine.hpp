@@ -54,7 +54,9 @@ class Engine {
 
   Communicator& group() { return group_; }
   nn::Model& model() { return model_; }
-  zero::PartitionedOptimizer& optimizer() { return optimizer_; }
+  /// Waits until an asynchronous save has copied what it saves: the caller may change it then,
+  /// until the next save begins.
+  zero::PartitionedOptimizer& optimizer();
   /// Makes the model's units resident where they are used, for passes outside of train_step.
   autograd::UnitHooks& hooks() { return binding_; }
   const optim::Schedule& schedule() const { return *schedule_; }
@@ -63,7 +65,8 @@ class Engine {
   /// states, schedule, counters. A file of that name is replaced when the new one is whole. Not
   /// counted as traffic. Errors: io, and no new file.
   ///
-  /// Asynchronous: returns when the state is copied. The file is there when a later train_step()
+  /// Asynchronous: returns when the file is begun; the state is copied while the next step computes
+  /// gradients, and written while training goes on. The file is there when a later train_step()
   /// reports it, or finish_save() does; training stays the same to the bit. Only one save is under
   /// way: the next one waits for it, and throws if it failed.
   SaveOutcome save_checkpoint(const std::string& folder, const SaveOptions& options = {});
