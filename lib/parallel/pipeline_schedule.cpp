@@ -2,8 +2,8 @@
 // Names, shapes and the making of pipeline schedules.
 #include "tessera/parallel/pipeline_schedule.hpp"
 
-#include <algorithm>
 #include <array>
+#include <limits>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -24,7 +24,9 @@ struct KindRow {
   const char* chunk_rule;
 };
 
-constexpr int kAny = 1 << 20;
+constexpr int kAny = std::numeric_limits<int>::max();
+// Stages times micro-batches; more would not fit the memory of a machine either.
+constexpr std::int64_t kMostUnits = std::int64_t{1} << 30;
 
 const KindRow& row_of(PipelineKind kind) {
   static const std::array<KindRow, 5> rows = {{
@@ -88,6 +90,10 @@ PipelineShape PipelineShape::resolved() const {
       shape.chunks >= row.least_chunks && shape.chunks <= row.most_chunks, Code::invalid_argument,
       fmt::format("schedule {} has {}, not {}{}", row.name, row.chunk_rule, chunks,
                   chunks > 1 ? "; interleaved-1f1b takes any number from 2" : "; 1f1b has one"));
+  TESSERA_CHECK(std::int64_t{ranks} * shape.chunks <= kMostUnits / micro_batches,
+                Code::invalid_argument,
+                fmt::format("{} ranks x {} chunks x {} micro-batches: a schedule holds at most {}",
+                            ranks, shape.chunks, micro_batches, kMostUnits));
   return shape;
 }
 

@@ -123,6 +123,7 @@ TEST(PipelineSchedule, ConditionsNameTheNumbersAndTheRule) {
   refused({PipelineKind::interleaved, 4, 8, 1}, {"two or more chunks a rank, not 1", "1f1b"});
   refused({PipelineKind::zb_v, 4, 8, 3}, {"zb-v has two chunks a rank, not 3"});
   refused({PipelineKind::gpipe, 4, 8, -1}, {"not -1"});
+  refused({PipelineKind::interleaved, 1 << 30, 1 << 30, 1 << 30}, {"1073741824 ranks", "at most"});
 }
 
 // A schedule of two ranks, changed by hand.

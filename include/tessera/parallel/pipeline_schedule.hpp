@@ -34,7 +34,8 @@ struct PipelineShape {
 
   /// Fills in `chunks`. Throws invalid_argument naming the numbers and the rule: at least one rank
   /// and one micro-batch; one chunk for gpipe, 1f1b and zero-bubble; at least two for
-  /// interleaved-1f1b; two for zb-v. Any number of micro-batches will do, also fewer than ranks.
+  /// interleaved-1f1b; two for zb-v; at most 2^30 stages x micro-batches. Any number of
+  /// micro-batches will do, also fewer than ranks.
   PipelineShape resolved() const;
 
   // Of a resolved shape:
