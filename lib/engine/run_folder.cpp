@@ -50,10 +50,6 @@ void RunFolder::truncate_metrics(std::int64_t step) const {
   write_text(metrics(), kept);
 }
 
-void RunFolder::append_metrics(const std::string& line) const {
-  append_line(metrics(), line);
-}
-
 void RunFolder::mend_events() const {
   if (!std::filesystem::exists(events())) return;
   const std::string text = read_text(events());

@@ -33,6 +33,7 @@
 
 #include "engine/checkpoint_keeper.hpp"
 #include "engine/event_log.hpp"
+#include "engine/metrics_file.hpp"
 #include "engine/run_report.hpp"
 
 namespace tessera::engine {
@@ -70,6 +71,7 @@ class Trainer {
   Runtime& runtime_;
   TrainRequest request_;
   RunFolder folder_;
+  MetricsFile metrics_;
   EventLog events_;
   CheckpointKeeper checkpoints_;
   RunSetup setup_;
@@ -88,6 +90,7 @@ Trainer::Trainer(Runtime& runtime, config::RunConfig config, const TrainRequest&
     : runtime_(runtime),
       request_(request),
       folder_(config.run.folder),
+      metrics_(folder_.metrics()),
       events_(folder_, runtime.rank() == 0),
       checkpoints_(runtime, folder_.checkpoints().string(), config.run.checkpoint, events_) {
   setup_.config = std::move(config);
@@ -204,7 +207,7 @@ void Trainer::record(const StepOutcome& outcome, double seconds) {
   line["tokens_per_second"] = rate;
   line["loss_scale"] = 1.0;
   line["skipped"] = outcome.skipped;
-  folder_.append_metrics(line.dump());
+  metrics_.add(line.dump());
   const StepReport report{outcome.step,
                           outcome.loss,
                           outcome.learning_rate,
@@ -287,7 +290,7 @@ Stop Trainer::loop() {
         nlohmann::ordered_json line;
         line["step"] = outcome.step;
         line["validation_loss"] = *validation_loss_;
-        folder_.append_metrics(line.dump());
+        metrics_.add(line.dump());
         log_info(fmt::format("step {}  validation loss {:.4f}", outcome.step, *validation_loss_));
       }
     }
@@ -299,6 +302,7 @@ Stop Trainer::loop() {
 }
 
 void Trainer::finish(Stop stop) {
+  agreeing(runtime_.world(), [&] { metrics_.close(); });
   // The metrics of a run that goes on later have no validation here; its summary may.
   if (stop == Stop::time_limit && setup_.validation) validation_loss_ = validate();
   const std::string summary =

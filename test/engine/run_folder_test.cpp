@@ -7,6 +7,7 @@
 #include "tessera/base/file.hpp"
 #include "tessera/engine/progress.hpp"
 
+#include "engine/metrics_file.hpp"
 #include "support/expect_error.hpp"
 #include "support/temporary_folder.hpp"
 
@@ -17,15 +18,53 @@ TEST(RunFolder, TruncatingMetricsDropsLaterStepsAndHalfALine) {
   const test::TemporaryFolder place;
   const RunFolder folder(place / "run");
   folder.create();
-  folder.append_metrics(R"({"step":1,"loss":2.5})");
-  folder.append_metrics(R"({"step":2,"loss":2.25})");
-  folder.append_metrics(R"({"step":2,"validation_loss":2.0})");
-  folder.append_metrics(R"({"step":3,"loss":2.0})");
+  MetricsFile metrics(folder.metrics());
+  metrics.add(R"({"step":1,"loss":2.5})");
+  metrics.add(R"({"step":2,"loss":2.25})");
+  metrics.add(R"({"step":2,"validation_loss":2.0})");
+  metrics.add(R"({"step":3,"loss":2.0})");
   write_text(folder.metrics(), read_text(folder.metrics()) + R"({"step":4,"lo)");
   folder.truncate_metrics(2);
   EXPECT_EQ(read_text(folder.metrics()),
             "{\"step\":1,\"loss\":2.5}\n{\"step\":2,\"loss\":2.25}\n{\"step\":2,\"validation_"
             "loss\":2.0}\n");
+}
+
+TEST(RunFolder, AHalfWrittenEventGoes) {
+  const test::TemporaryFolder place;
+  const RunFolder folder(place / "run");
+  folder.create();
+  folder.mend_events();
+  folder.append_event(R"({"event":"start"})");
+  write_text(folder.events(), read_text(folder.events()) + R"({"event":"sa)");
+  folder.mend_events();
+  folder.append_event(R"({"event":"resume"})");
+  EXPECT_EQ(read_text(folder.events()), "{\"event\":\"start\"}\n{\"event\":\"resume\"}\n");
+}
+
+TEST(MetricsFile, LinesWaitWhileTheyCannotBeWritten) {
+  const test::TemporaryFolder place;
+  const std::string path = place / "later/metrics.jsonl";
+  MetricsFile metrics(path);
+  metrics.add("1");
+  metrics.add("2");
+  test::expect_error(Code::io, {path, "last 4 bytes"}, [&] { metrics.close(); });
+  std::filesystem::create_directory(place / "later");
+  metrics.add("3");
+  metrics.close();
+  EXPECT_EQ(read_text(path), "1\n2\n3\n");
+}
+
+// Every write to /dev/full fails as on a full disk.
+TEST(MetricsFile, AFullDiskLeavesNoHalfLine) {
+  const test::TemporaryFolder place;
+  const std::string path = place / "metrics.jsonl";
+  std::filesystem::create_symlink("/dev/full", path);
+  MetricsFile metrics(path);
+  metrics.add("1");
+  std::filesystem::remove(path);
+  metrics.add("2");
+  EXPECT_EQ(read_text(path), "1\n2\n");
 }
 
 TEST(RunFolder, RequeueComesAndGoes) {

@@ -32,8 +32,7 @@ class RunFolder {
   void truncate_metrics(std::int64_t step) const;
   /// Drops a half-written last line of events.jsonl; what happened before a resume stays.
   void mend_events() const;
-  /// Appends one line and hands it to the system at once.
-  void append_metrics(const std::string& line) const;
+  /// Appends one line and hands it to the system at once. Errors: io.
   void append_event(const std::string& line) const;
   void append_log(const std::string& line) const;
   void mark_requeue(const std::string& reason) const;
