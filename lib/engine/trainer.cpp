@@ -67,6 +67,8 @@ class Trainer {
   void save(bool last);
   void note_start() const;
   void finish(Stop stop);
+  bool has_summary();
+  void nothing_to_do();
 
   Runtime& runtime_;
   TrainRequest request_;
@@ -324,6 +326,34 @@ void Trainer::note_start() const {
   events_.add(resumed_from_.empty() ? "start" : "resume", engine_->step(), fields);
 }
 
+// Of the state that the run is in.
+bool Trainer::has_summary() {
+  bool current = false;
+  agreeing(runtime_.world(), [&] {
+    if (!root() || !std::filesystem::exists(folder_.summary())) return;
+    const auto summary = nlohmann::json::parse(read_text(folder_.summary()), nullptr, false);
+    current = summary.is_object() && summary.value("steps", std::int64_t{-1}) == engine_->step();
+  });
+  return runtime_.world().broadcast_text(current ? "yes" : "no", 0) == "yes";
+}
+
+void Trainer::nothing_to_do() {
+  log_info(
+      fmt::format("nothing to do: step {} of {} is done already", engine_->step(), total_steps()));
+  if (has_summary()) {
+    if (root()) log_info(describe_summary(read_text(folder_.summary())));
+    return;
+  }
+  // The run was killed after its last save.
+  const config::Batch& batch = setup_.config.engine.batch;
+  step_flops_ = batch.accumulation *
+                setup_.model->training_flops(batch.micro, setup_.config.data.sequence_length);
+  engine_->group().traffic().reset();
+  const bool finished = engine_->step() >= total_steps();
+  if (finished && setup_.validation) validation_loss_ = validate();
+  finish(finished ? Stop::finished : Stop::step_limit);
+}
+
 void Trainer::run() {
   open_folder();
   setup_ = open_run(runtime_, std::move(setup_.config));
@@ -334,12 +364,7 @@ void Trainer::run() {
     log_info(fmt::format("continuing from {} (step {})", resumed_from_, engine_->step()));
   const std::int64_t step = engine_->step();
   const bool limit_reached = request_.stop_after > 0 && step >= request_.stop_after;
-  if (step >= total_steps() || limit_reached) {
-    log_info(fmt::format("nothing to do: step {} of {} is done already", step, total_steps()));
-    if (root() && std::filesystem::exists(folder_.summary()))
-      log_info(describe_summary(read_text(folder_.summary())));
-    return;
-  }
+  if (step >= total_steps() || limit_reached) return nothing_to_do();
   note_start();
   engine_->group().traffic().reset();
   autograd::Profiler::enable(setup_.config.engine.wall_clock_breakdown);

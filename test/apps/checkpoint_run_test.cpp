@@ -87,6 +87,20 @@ TEST_F(CheckpointRunTest, ADamagedNewestIsNamedAndTheOneBeforeItUsed) {
   expect_like_uninterrupted("a", every);
 }
 
+// As after a kill between the last save and the end.
+TEST_F(CheckpointRunTest, AFinishedRunWithoutItsSummaryGetsIt) {
+  ASSERT_EQ(train("a", "").exit_code, 0);
+  const nlohmann::json before = summary("a");
+  const auto metrics = losses("a");
+  std::filesystem::remove(folder / "a/summary.json");
+  const Outcome again = train("a", "");
+  ASSERT_EQ(again.exit_code, 0) << again.error;
+  for (const char* key : {"steps", "tokens", "final_loss", "validation_loss", "weights_checksum",
+                          "model_flops", "tokens_per_second"})
+    EXPECT_EQ(summary("a")[key], before[key]) << key;
+  EXPECT_EQ(losses("a"), metrics);
+}
+
 TEST_F(CheckpointRunTest, ADamagedOneDoesNotCountAsKept) {
   ASSERT_EQ(train("a", every + "--steps 4").exit_code, 0);
   flip_byte(checkpoint("a", 4));
