@@ -79,10 +79,7 @@ Job::~Job() {
   ranks_alive();
   if (!code_) {
     ::kill(launcher_, SIGTERM);  // mpirun then ends its children
-    if (!wait(std::chrono::seconds(10))) {
-      ::kill(launcher_, SIGKILL);
-      wait(std::chrono::seconds(10));
-    }
+    if (!wait(std::chrono::seconds(10))) end_launcher();
   }
   for (const pid_t rank : seen_)
     if (runs_program(std::to_string(rank), program_)) ::kill(rank, SIGKILL);
@@ -109,6 +106,11 @@ bool Job::wait_for_line(const std::string& text, std::chrono::milliseconds limit
     return found || ended;
   });
   return found;
+}
+
+std::optional<int> Job::end_launcher() {
+  ::kill(launcher_, SIGKILL);
+  return wait(std::chrono::seconds(10));
 }
 
 std::vector<pid_t> Job::ranks_alive() {

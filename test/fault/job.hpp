@@ -33,7 +33,10 @@ class Job {
   /// SIGKILL to one of `ranks` processes, as soon as all of them are there; `pick(n)` chooses.
   /// False if the job ended before.
   bool kill_one(int ranks, const std::function<int(int)>& pick);
-  /// True when no process of the job is left.
+  /// Ends a launcher whose ranks are gone. Open MPI 4.1 waits for ever when one is killed while it
+  /// makes itself known.
+  std::optional<int> end_launcher();
+  /// True when no rank of the job is left.
   bool all_gone(std::chrono::milliseconds limit) const;
 
  private:
