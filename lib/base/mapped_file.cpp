@@ -17,6 +17,11 @@
 #include "tessera/base/shape.hpp"
 
 namespace tessera {
+namespace {
+
+constexpr std::int64_t kPage = 4096;
+
+}  // namespace
 
 MappedFile::MappedFile(const std::string& path) : path_(path) {
   const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
@@ -42,6 +47,14 @@ MappedFile::MappedFile(const std::string& path) : path_(path) {
 MappedFile::~MappedFile() {
   if (data_ != nullptr)
     ::munmap(const_cast<std::byte*>(data_), static_cast<std::size_t>(size_));  // NOLINT
+}
+
+void MappedFile::read_ahead(std::int64_t offset, std::int64_t bytes) const {
+  if (bytes <= 0) return;
+  const std::int64_t begin = offset / kPage * kPage;
+  // Only a hint.
+  ::madvise(const_cast<std::byte*>(data_) + begin,  // NOLINT
+            static_cast<std::size_t>(offset + bytes - begin), MADV_WILLNEED);
 }
 
 void MappedFile::release(std::int64_t offset, std::int64_t bytes) const {

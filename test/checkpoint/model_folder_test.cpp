@@ -2,9 +2,11 @@
 // Exported folders, read back by our reader and by plain code that knows only the format's text.
 #include "tessera/checkpoint/model_folder.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <set>
+#include <span>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
@@ -127,8 +129,7 @@ TEST_F(ModelFolderTest, OneFileKeepsEveryBit) {
   for (const FolderTensor& tensor : exported()) {
     const TestTensor& expected = find(tensors, tensor.dataset);
     const std::string found = plain.bytes_of(tensor.name);
-    ASSERT_EQ(found.size(), expected.bytes.size());
-    EXPECT_EQ(std::memcmp(found.data(), expected.bytes.data(), found.size()), 0) << tensor.name;
+    EXPECT_TRUE(std::ranges::equal(std::as_bytes(std::span(found)), expected.bytes)) << tensor.name;
   }
   EXPECT_EQ(ModelWeights(target_).names().size(), exported().size());
 }

@@ -25,6 +25,8 @@ class MappedFile {
 
   const std::byte* data() const { return data_; }
   std::int64_t size() const { return size_; }
+  /// Starts to bring these bytes from the disk and returns at once.
+  void read_ahead(std::int64_t offset, std::int64_t bytes) const;
   /// Gives pages with these bytes back to the system; they come again from the file when touched. A
   /// pass over a large file then needs little memory.
   void release(std::int64_t offset, std::int64_t bytes) const;
