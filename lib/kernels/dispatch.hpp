@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What every operation does before its loop: choose the device, then the element type.
+// What every operation does before its loop: choose the element type.
 #pragma once
 
 #include <string>
@@ -7,16 +7,8 @@
 
 #include "tessera/base/dtype.hpp"
 #include "tessera/base/error.hpp"
-#include "tessera/device/stream.hpp"
 
 namespace tessera::kernels {
-
-/// Throws not_supported unless the stream is a CPU's: the only backend of this build.
-inline void require_cpu(const Stream& stream, const char* operation) {
-  TESSERA_CHECK(stream.device().is_cpu(), Code::not_supported,
-                std::string("this build has no ") + operation + " for " +
-                    stream.device().to_string() + "; move the tensors to the CPU");
-}
 
 /// Calls body(T{}) with T float or bf16, the types that kernels compute on; others are refused.
 template <typename Body>

@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include "kernels/cpu/gemm.hpp"
+#include "kernels/cuda/operations.hpp"
 #include "kernels/dispatch.hpp"
 
 namespace tessera::kernels {
@@ -38,7 +39,6 @@ void check_types(const Gemm& args) {
 }  // namespace
 
 void gemm(const Stream& stream, const Gemm& args) {
-  require_cpu(stream, "gemm");
   check_types(args);
   TESSERA_CHECK(
       args.m >= 0 && args.n >= 0 && args.k >= 0, Code::invalid_argument,
@@ -50,7 +50,10 @@ void gemm(const Stream& stream, const Gemm& args) {
   full.ldb = leading_dimension("ldb", args.ldb, args.transpose_b ? args.k : args.n);
   full.ldc = leading_dimension("ldc", args.ldc, args.n);
   if (args.m == 0 || args.n == 0) return;
-  cpu::gemm(full);
+  if (stream.device().is_cpu())
+    cpu::gemm(full);
+  else
+    cuda::gemm(stream, full);
   add_flops(2 * args.m * args.n * args.k);
 }
 

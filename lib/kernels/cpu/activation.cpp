@@ -3,6 +3,7 @@
 #include "tessera/kernels/activation.hpp"
 
 #include "kernels/cpu/parallel.hpp"
+#include "kernels/cuda/operations.hpp"
 #include "kernels/dispatch.hpp"
 
 #undef HWY_TARGET_INCLUDE
@@ -170,12 +171,12 @@ HWY_EXPORT(activation_backward_cpu);
 namespace kernels {
 
 void activation_forward(const Stream& stream, const ActivationForward& args) {
-  require_cpu(stream, "activation");
+  if (!stream.device().is_cpu()) return cuda::activation_forward(stream, args);
   HWY_DYNAMIC_DISPATCH(activation_forward_cpu)(args);
 }
 
 void activation_backward(const Stream& stream, const ActivationBackward& args) {
-  require_cpu(stream, "activation");
+  if (!stream.device().is_cpu()) return cuda::activation_backward(stream, args);
   HWY_DYNAMIC_DISPATCH(activation_backward_cpu)(args);
 }
 

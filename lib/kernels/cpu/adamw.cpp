@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "kernels/cpu/parallel.hpp"
+#include "kernels/cuda/operations.hpp"
 #include "kernels/dispatch.hpp"
 
 #undef HWY_TARGET_INCLUDE
@@ -89,7 +90,7 @@ HWY_EXPORT(adamw_cpu);
 namespace kernels {
 
 void adamw(const Stream& stream, const AdamW& args) {
-  require_cpu(stream, "adamw");
+  if (!stream.device().is_cpu()) return cuda::adamw(stream, args);
   HWY_DYNAMIC_DISPATCH(adamw_cpu)(args);
 }
 

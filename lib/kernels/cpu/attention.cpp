@@ -10,6 +10,7 @@
 
 #include "tessera/kernels/gemm.hpp"
 
+#include "kernels/cuda/operations.hpp"
 #include "kernels/dispatch.hpp"
 
 #undef HWY_TARGET_INCLUDE
@@ -391,21 +392,25 @@ void check(const AttentionForward& args) {
 }  // namespace
 
 void attention_forward(const Stream& stream, const AttentionForward& args) {
-  require_cpu(stream, "attention");
   check(args);
   if (args.batch == 0 || args.queries == 0) return;
-  HWY_DYNAMIC_DISPATCH(attention_forward_cpu)(args);
+  if (stream.device().is_cpu())
+    HWY_DYNAMIC_DISPATCH(attention_forward_cpu)(args);
+  else
+    cuda::attention_forward(stream, args);
   add_flops(4 * args.batch * args.heads * args.queries * args.keys * args.head_dim);
 }
 
 void attention_backward(const Stream& stream, const AttentionBackward& args) {
   const AttentionForward& forward = args.forward;
-  require_cpu(stream, "attention");
   check(forward);
   TESSERA_CHECK(forward.lse != nullptr, Code::invalid_argument,
                 "attention_backward needs the lse of the forward pass");
   if (forward.batch == 0) return;
-  HWY_DYNAMIC_DISPATCH(attention_backward_cpu)(args);
+  if (stream.device().is_cpu())
+    HWY_DYNAMIC_DISPATCH(attention_backward_cpu)(args);
+  else
+    cuda::attention_backward(stream, args);
   add_flops(8 * forward.batch * forward.heads * forward.queries * forward.keys * forward.head_dim);
 }
 

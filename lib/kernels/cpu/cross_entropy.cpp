@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 
 #include "kernels/cpu/parallel.hpp"
+#include "kernels/cuda/operations.hpp"
 #include "kernels/dispatch.hpp"
 
 #undef HWY_TARGET_INCLUDE
@@ -67,10 +68,10 @@ HWY_EXPORT(cross_entropy_cpu);
 namespace kernels {
 
 void cross_entropy(const Stream& stream, const CrossEntropy& args) {
-  require_cpu(stream, "cross_entropy");
   TESSERA_CHECK(
       args.valid_columns > 0 && args.valid_columns <= args.columns, Code::invalid_argument,
       fmt::format("cross_entropy: {} valid columns of {}", args.valid_columns, args.columns));
+  if (!stream.device().is_cpu()) return cuda::cross_entropy(stream, args);
   for (std::int64_t r = 0; r < args.rows; ++r)
     TESSERA_CHECK(args.targets[r] < args.valid_columns, Code::invalid_argument,
                   fmt::format("cross_entropy: target {} of row {} is outside the vocabulary of {}",

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "kernels/cpu/parallel.hpp"
+#include "kernels/cuda/operations.hpp"
 #include "kernels/dispatch.hpp"
 
 #undef HWY_TARGET_INCLUDE
@@ -73,9 +74,9 @@ HWY_EXPORT(dropout_cpu);
 namespace kernels {
 
 void dropout(const Stream& stream, const Dropout& args) {
-  require_cpu(stream, "dropout");
   TESSERA_CHECK(args.probability >= 0 && args.probability < 1, Code::invalid_argument,
                 fmt::format("dropout: probability {} is not in [0, 1)", args.probability));
+  if (!stream.device().is_cpu()) return cuda::dropout(stream, args);
   HWY_DYNAMIC_DISPATCH(dropout_cpu)(args);
 }
 

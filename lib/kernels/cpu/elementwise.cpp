@@ -3,6 +3,7 @@
 #include "tessera/kernels/elementwise.hpp"
 
 #include "kernels/cpu/parallel.hpp"
+#include "kernels/cuda/operations.hpp"
 #include "kernels/dispatch.hpp"
 
 #undef HWY_TARGET_INCLUDE
@@ -119,25 +120,26 @@ namespace kernels {
 
 void add(const Stream& stream, const void* a, const void* b, void* y, std::int64_t count,
          DType dtype) {
-  require_cpu(stream, "add");
+  if (!stream.device().is_cpu()) return cuda::add(stream, a, b, y, count, dtype);
   HWY_DYNAMIC_DISPATCH(add_arrays)(a, b, y, count, dtype);
 }
 
 void scale(const Stream& stream, const void* x, float alpha, void* y, std::int64_t count,
            DType dtype) {
-  require_cpu(stream, "scale");
+  if (!stream.device().is_cpu()) return cuda::scale(stream, x, alpha, y, count, dtype);
   HWY_DYNAMIC_DISPATCH(scale_array)(x, alpha, y, count, dtype);
 }
 
 void accumulate(const Stream& stream, const void* x, DType x_type, float alpha, void* accumulator,
                 DType accumulator_type, std::int64_t count) {
-  require_cpu(stream, "accumulate");
+  if (!stream.device().is_cpu())
+    return cuda::accumulate(stream, x, x_type, alpha, accumulator, accumulator_type, count);
   HWY_DYNAMIC_DISPATCH(accumulate_arrays)(x, x_type, alpha, accumulator, accumulator_type, count);
 }
 
 void cast(const Stream& stream, const void* x, DType x_type, void* y, DType y_type,
           std::int64_t count) {
-  require_cpu(stream, "cast");
+  if (!stream.device().is_cpu()) return cuda::cast(stream, x, x_type, y, y_type, count);
   const auto* source = static_cast<const std::byte*>(x);
   auto* target = static_cast<std::byte*>(y);
   parallel_chunks(count, [&](std::int64_t begin, std::int64_t end) {
@@ -148,7 +150,7 @@ void cast(const Stream& stream, const void* x, DType x_type, void* y, DType y_ty
 }
 
 void column_sum(const Stream& stream, const ColumnSum& args) {
-  require_cpu(stream, "column_sum");
+  if (!stream.device().is_cpu()) return cuda::column_sum(stream, args);
   HWY_DYNAMIC_DISPATCH(column_sum_cpu)(args);
 }
 

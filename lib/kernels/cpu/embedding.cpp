@@ -10,6 +10,7 @@
 #include <fmt/format.h>
 
 #include "kernels/cpu/parallel.hpp"
+#include "kernels/cuda/operations.hpp"
 #include "kernels/dispatch.hpp"
 
 #undef HWY_TARGET_INCLUDE
@@ -161,13 +162,13 @@ void check_ids(const std::int32_t* ids, std::int64_t count, std::int64_t table_r
 namespace kernels {
 
 void embedding_forward(const Stream& stream, const EmbeddingForward& args) {
-  require_cpu(stream, "embedding");
+  if (!stream.device().is_cpu()) return cuda::embedding_forward(stream, args);
   check_ids(args.ids, args.rows, args.table_rows);
   HWY_DYNAMIC_DISPATCH(embedding_forward_cpu)(args);
 }
 
 void embedding_backward(const Stream& stream, const EmbeddingBackward& args) {
-  require_cpu(stream, "embedding");
+  if (!stream.device().is_cpu()) return cuda::embedding_backward(stream, args);
   check_ids(args.ids, args.rows, args.table_rows);
   HWY_DYNAMIC_DISPATCH(embedding_backward_cpu)(args);
 }

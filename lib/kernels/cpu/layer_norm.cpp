@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "kernels/cpu/parallel.hpp"
+#include "kernels/cuda/operations.hpp"
 #include "kernels/dispatch.hpp"
 
 #undef HWY_TARGET_INCLUDE
@@ -149,12 +150,12 @@ HWY_EXPORT(layer_norm_backward_cpu);
 namespace kernels {
 
 void layer_norm_forward(const Stream& stream, const LayerNormForward& args) {
-  require_cpu(stream, "layer_norm");
+  if (!stream.device().is_cpu()) return cuda::layer_norm_forward(stream, args);
   HWY_DYNAMIC_DISPATCH(layer_norm_forward_cpu)(args);
 }
 
 void layer_norm_backward(const Stream& stream, const LayerNormBackward& args) {
-  require_cpu(stream, "layer_norm");
+  if (!stream.device().is_cpu()) return cuda::layer_norm_backward(stream, args);
   HWY_DYNAMIC_DISPATCH(layer_norm_backward_cpu)(args);
 }
 

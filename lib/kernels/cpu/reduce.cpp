@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "kernels/cpu/parallel.hpp"
+#include "kernels/cuda/operations.hpp"
 #include "kernels/dispatch.hpp"
 
 #undef HWY_TARGET_INCLUDE
@@ -124,13 +125,13 @@ namespace kernels {
 
 void block_square_sums(const Stream& stream, const void* x, DType dtype, std::int64_t count,
                        double* sums) {
-  require_cpu(stream, "block_square_sums");
+  if (!stream.device().is_cpu()) return cuda::block_square_sums(stream, x, dtype, count, sums);
   HWY_DYNAMIC_DISPATCH(block_square_sums_cpu)(x, dtype, count, sums);
 }
 
 std::int64_t first_non_finite(const Stream& stream, const void* x, DType dtype,
                               std::int64_t count) {
-  require_cpu(stream, "first_non_finite");
+  if (!stream.device().is_cpu()) return cuda::first_non_finite(stream, x, dtype, count);
   return HWY_DYNAMIC_DISPATCH(first_non_finite_cpu)(x, dtype, count);
 }
 

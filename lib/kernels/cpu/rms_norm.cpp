@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "kernels/cpu/parallel.hpp"
+#include "kernels/cuda/operations.hpp"
 #include "kernels/dispatch.hpp"
 
 #undef HWY_TARGET_INCLUDE
@@ -115,12 +116,12 @@ HWY_EXPORT(rms_norm_backward_cpu);
 namespace kernels {
 
 void rms_norm_forward(const Stream& stream, const RmsNormForward& args) {
-  require_cpu(stream, "rms_norm");
+  if (!stream.device().is_cpu()) return cuda::rms_norm_forward(stream, args);
   HWY_DYNAMIC_DISPATCH(rms_norm_forward_cpu)(args);
 }
 
 void rms_norm_backward(const Stream& stream, const RmsNormBackward& args) {
-  require_cpu(stream, "rms_norm");
+  if (!stream.device().is_cpu()) return cuda::rms_norm_backward(stream, args);
   HWY_DYNAMIC_DISPATCH(rms_norm_backward_cpu)(args);
 }
 

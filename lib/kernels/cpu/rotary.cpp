@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 
 #include "kernels/cpu/parallel.hpp"
+#include "kernels/cuda/operations.hpp"
 #include "kernels/dispatch.hpp"
 
 #undef HWY_TARGET_INCLUDE
@@ -75,11 +76,11 @@ HWY_EXPORT(rotary_cpu);
 namespace kernels {
 
 void rotary(const Stream& stream, const Rotary& args) {
-  require_cpu(stream, "rotary");
   TESSERA_CHECK(args.rotary_dim % 2 == 0 && args.rotary_dim <= args.head_dim,
                 Code::invalid_argument,
                 fmt::format("rotary: rotary_dim {} must be even and at most head_dim {}",
                             args.rotary_dim, args.head_dim));
+  if (!stream.device().is_cpu()) return cuda::rotary(stream, args);
   HWY_DYNAMIC_DISPATCH(rotary_cpu)(args);
 }
 

@@ -3,6 +3,7 @@
 #include "tessera/kernels/sgd.hpp"
 
 #include "kernels/cpu/parallel.hpp"
+#include "kernels/cuda/operations.hpp"
 #include "kernels/dispatch.hpp"
 
 #undef HWY_TARGET_INCLUDE
@@ -69,9 +70,9 @@ HWY_EXPORT(sgd_cpu);
 namespace kernels {
 
 void sgd(const Stream& stream, const Sgd& args) {
-  require_cpu(stream, "sgd");
   TESSERA_CHECK(args.momentum == 0 || args.momentum_buffer != nullptr, Code::invalid_argument,
                 "sgd: momentum needs a momentum buffer");
+  if (!stream.device().is_cpu()) return cuda::sgd(stream, args);
   HWY_DYNAMIC_DISPATCH(sgd_cpu)(args);
 }
 

@@ -3,6 +3,7 @@
 #include "tessera/kernels/softmax.hpp"
 
 #include "kernels/cpu/parallel.hpp"
+#include "kernels/cuda/operations.hpp"
 #include "kernels/dispatch.hpp"
 
 #undef HWY_TARGET_INCLUDE
@@ -74,12 +75,12 @@ HWY_EXPORT(softmax_backward_cpu);
 namespace kernels {
 
 void softmax_forward(const Stream& stream, const SoftmaxForward& args) {
-  require_cpu(stream, "softmax");
+  if (!stream.device().is_cpu()) return cuda::softmax_forward(stream, args);
   HWY_DYNAMIC_DISPATCH(softmax_forward_cpu)(args);
 }
 
 void softmax_backward(const Stream& stream, const SoftmaxBackward& args) {
-  require_cpu(stream, "softmax");
+  if (!stream.device().is_cpu()) return cuda::softmax_backward(stream, args);
   HWY_DYNAMIC_DISPATCH(softmax_backward_cpu)(args);
 }
 

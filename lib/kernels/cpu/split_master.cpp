@@ -3,6 +3,7 @@
 #include "tessera/kernels/split_master.hpp"
 
 #include "kernels/cpu/parallel.hpp"
+#include "kernels/cuda/operations.hpp"
 #include "kernels/dispatch.hpp"
 
 #undef HWY_TARGET_INCLUDE
@@ -53,13 +54,13 @@ namespace kernels {
 
 void split(const Stream& stream, const float* master, bf16* high, std::uint16_t* low,
            std::int64_t count) {
-  require_cpu(stream, "split");
+  if (!stream.device().is_cpu()) return cuda::split(stream, master, high, low, count);
   HWY_DYNAMIC_DISPATCH(split_cpu)(master, high, low, count);
 }
 
 void join(const Stream& stream, const bf16* high, const std::uint16_t* low, float* master,
           std::int64_t count) {
-  require_cpu(stream, "join");
+  if (!stream.device().is_cpu()) return cuda::join(stream, high, low, master, count);
   HWY_DYNAMIC_DISPATCH(join_cpu)(high, low, master, count);
 }
 

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+// The operations on CUDA devices, one entry point for each public operation: same arguments, same
+// meaning, with arrays in device memory. The public operations have checked what can be checked
+// without reading the arrays.
+#pragma once
+
+#include "tessera/kernels/activation.hpp"
+#include "tessera/kernels/adamw.hpp"
+#include "tessera/kernels/attention.hpp"
+#include "tessera/kernels/cross_entropy.hpp"
+#include "tessera/kernels/dropout.hpp"
+#include "tessera/kernels/elementwise.hpp"
+#include "tessera/kernels/embedding.hpp"
+#include "tessera/kernels/gemm.hpp"
+#include "tessera/kernels/layer_norm.hpp"
+#include "tessera/kernels/reduce.hpp"
+#include "tessera/kernels/rms_norm.hpp"
+#include "tessera/kernels/rotary.hpp"
+#include "tessera/kernels/sgd.hpp"
+#include "tessera/kernels/softmax.hpp"
+#include "tessera/kernels/split_master.hpp"
+
+namespace tessera::kernels::cuda {
+
+void activation_forward(const Stream& stream, const ActivationForward& args);
+void activation_backward(const Stream& stream, const ActivationBackward& args);
+void adamw(const Stream& stream, const AdamW& args);
+void attention_forward(const Stream& stream, const AttentionForward& args);
+void attention_backward(const Stream& stream, const AttentionBackward& args);
+void cross_entropy(const Stream& stream, const CrossEntropy& args);
+void dropout(const Stream& stream, const Dropout& args);
+void add(const Stream& stream, const void* a, const void* b, void* y, std::int64_t count,
+         DType dtype);
+void scale(const Stream& stream, const void* x, float alpha, void* y, std::int64_t count,
+           DType dtype);
+void accumulate(const Stream& stream, const void* x, DType x_type, float alpha, void* accumulator,
+                DType accumulator_type, std::int64_t count);
+void cast(const Stream& stream, const void* x, DType x_type, void* y, DType y_type,
+          std::int64_t count);
+void column_sum(const Stream& stream, const ColumnSum& args);
+void embedding_forward(const Stream& stream, const EmbeddingForward& args);
+void embedding_backward(const Stream& stream, const EmbeddingBackward& args);
+/// Leading dimensions are filled in.
+void gemm(const Stream& stream, const Gemm& args);
+void layer_norm_forward(const Stream& stream, const LayerNormForward& args);
+void layer_norm_backward(const Stream& stream, const LayerNormBackward& args);
+void block_square_sums(const Stream& stream, const void* x, DType dtype, std::int64_t count,
+                       double* sums);
+/// Waits for the stream.
+std::int64_t first_non_finite(const Stream& stream, const void* x, DType dtype, std::int64_t count);
+void rms_norm_forward(const Stream& stream, const RmsNormForward& args);
+void rms_norm_backward(const Stream& stream, const RmsNormBackward& args);
+void rotary(const Stream& stream, const Rotary& args);
+void sgd(const Stream& stream, const Sgd& args);
+void softmax_forward(const Stream& stream, const SoftmaxForward& args);
+void softmax_backward(const Stream& stream, const SoftmaxBackward& args);
+void split(const Stream& stream, const float* master, bf16* high, std::uint16_t* low,
+           std::int64_t count);
+void join(const Stream& stream, const bf16* high, const std::uint16_t* low, float* master,
+          std::int64_t count);
+
+}  // namespace tessera::kernels::cuda
