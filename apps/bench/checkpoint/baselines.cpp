@@ -11,6 +11,7 @@
 
 #include "tessera/base/atomic_file.hpp"
 #include "tessera/base/error.hpp"
+#include "tessera/base/random.hpp"
 #include "tessera/base/shape.hpp"
 
 namespace tessera::bench {
@@ -62,12 +63,22 @@ void copy_piece(const checkpoint::Piece& piece, std::int64_t offset, std::int64_
 
 }  // namespace
 
+void fill_with_noise(std::span<std::byte> bytes) {
+  static std::uint64_t stream = 0;
+  const RandomStream random(1234, ++stream);
+  for (std::size_t i = 0; i < bytes.size(); i += 16) {
+    const auto block = random.block(i / 16);
+    std::memcpy(bytes.data() + i, block.data(), std::min(sizeof block, bytes.size() - i));
+  }
+}
+
 RawFile::RawFile(MPI_Comm comm, std::string path, std::int64_t bytes)
     : comm_(comm), path_(std::move(path)) {
   const std::int64_t share = round_up(ceil_divide(bytes, size_of(comm)), kPage);
   begin_ = std::min(bytes, rank_of(comm) * share);
   end_ = std::min(bytes, begin_ + share);
-  state_.assign(static_cast<std::size_t>(round_up(end_ - begin_, kPage) + kPage), std::byte{7});
+  state_.resize(static_cast<std::size_t>(round_up(end_ - begin_, kPage) + kPage));
+  fill_with_noise(state_);
 }
 
 void RawFile::remove() {

@@ -2,7 +2,9 @@
 // Other ways to bring a training state to disk and back, to measure ours against.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -11,6 +13,9 @@
 #include "tessera/checkpoint/writer.hpp"
 
 namespace tessera::bench {
+
+/// Fills memory with what no disk can compress or store once only.
+void fill_with_noise(std::span<std::byte> bytes);
 
 /// One file that every rank writes and reads its equal share of, in blocks of 4 MiB. Errors: as
 /// tessera::Error, on the rank that has them; a benchmark ends with it.

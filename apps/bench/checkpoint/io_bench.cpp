@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <memory>
+#include <span>
 #include <string>
 #include <unistd.h>
 
@@ -67,6 +68,10 @@ struct Training {
     parallel::add_parameters(*model, *optimizer);
     optimizer->commit();
     parallel::initialize(*model, *optimizer, 1234);
+    for (const std::string& state : optimizer->state_names())
+      for (int i = 0; i < static_cast<int>(model->parameters().size()); ++i)
+        if (const auto count = static_cast<std::size_t>(optimizer->held(i).count); count > 0)
+          fill_with_noise(std::as_writable_bytes(std::span(optimizer->state(i, state), count)));
   }
 
   std::unique_ptr<nn::Model> model;
