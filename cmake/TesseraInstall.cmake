@@ -8,7 +8,11 @@ add_library(Tessera::tessera ALIAS tessera_tessera)
 set_target_properties(tessera_tessera PROPERTIES EXPORT_NAME tessera)
 target_link_libraries(tessera_tessera INTERFACE ${targets})
 
-install(TARGETS ${targets} tessera_tessera EXPORT TesseraTargets
+set(exported ${targets} tessera_tessera)
+if(TARGET tessera_cuda_toolkit)
+  list(APPEND exported tessera_cuda_toolkit)
+endif()
+install(TARGETS ${exported} EXPORT TesseraTargets
   ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR} LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}
   RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 install(DIRECTORY include/ DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
@@ -22,6 +26,9 @@ write_basic_package_version_file(${CMAKE_CURRENT_BINARY_DIR}/TesseraConfigVersio
   COMPATIBILITY SameMinorVersion)
 install(FILES ${CMAKE_CURRENT_BINARY_DIR}/TesseraConfig.cmake ${CMAKE_CURRENT_BINARY_DIR}/TesseraConfigVersion.cmake
   DESTINATION ${config_dir})
+if(TESSERA_NCCL)
+  install(FILES cmake/FindNCCL.cmake DESTINATION ${config_dir})
+endif()
 
 # pkg-config: a static library names what it needs itself; a shared one knows.
 set(pc_libs ${layers})
@@ -31,6 +38,13 @@ set(pc_cflags ${MPI_C_INCLUDE_DIRS})
 list(TRANSFORM pc_cflags PREPEND -I)
 list(APPEND pc_cflags -DOMPI_SKIP_MPICXX -DMPICH_SKIP_MPICXX)  # the C++ bindings of old MPI libraries are not used
 set(pc_private -lyaml-cpp -ldnnl -lhwy -lfmt ${HDF5_C_LIBRARIES} ${OpenMP_CXX_FLAGS})
+if(TESSERA_CUDA STREQUAL real)
+  list(APPEND pc_private -L${CUDAToolkit_LIBRARY_DIR} -lcudart_static -lcublasLt)
+  if(TESSERA_NCCL)
+    list(APPEND pc_private ${NCCL_LIBRARY})
+  endif()
+  list(APPEND pc_private -ldl -lrt)
+endif()
 if(BUILD_SHARED_LIBS)
   set(pc_private "")
 endif()

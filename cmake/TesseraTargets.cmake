@@ -13,7 +13,9 @@ target_compile_options(tessera_settings INTERFACE
   $<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra;-Wconversion;-Wshadow>
   # Same bits on every build of one instruction set: no contraction that depends on the optimizer's mood.
   $<$<COMPILE_LANGUAGE:CXX>:-ffp-contract=off>
-  $<$<BOOL:${TESSERA_WARNINGS_AS_ERRORS}>:-Werror>)
+  $<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-Wall,-Wextra,-Wshadow,-ffp-contract=off;--expt-relaxed-constexpr>
+  $<$<AND:$<BOOL:${TESSERA_WARNINGS_AS_ERRORS}>,$<COMPILE_LANGUAGE:C,CXX>>:-Werror>
+  $<$<AND:$<BOOL:${TESSERA_WARNINGS_AS_ERRORS}>,$<COMPILE_LANGUAGE:CUDA>>:-Werror=all-warnings>)
 if(TESSERA_SANITIZE)
   target_compile_options(tessera_settings INTERFACE -fsanitize=${TESSERA_SANITIZE} -fno-omit-frame-pointer
                          -fno-sanitize-recover=undefined)

@@ -1,6 +1,8 @@
 if(TESSERA_ENABLE_TESTS)
   find_package(GTest REQUIRED)
-  add_custom_target(fast_tests)  # builds every test labelled `fast`; tests added by hand add their programs to it
+  # Build every test with that label; tests added by hand add their programs to these.
+  add_custom_target(fast_tests)
+  add_custom_target(cuda_tests)
 endif()
 
 set(TESSERA_TEST_LAUNCHER "" CACHE STRING "Launcher of multi-rank tests; empty: mpiexec as CMake found it")
@@ -8,7 +10,8 @@ set(TESSERA_TEST_LAUNCHER "" CACHE STRING "Launcher of multi-rank tests; empty: 
 # tessera_add_test(NAME comm_mesh SOURCES mesh_test.cpp LINK comm [RANKS 1 2 4] [LABELS fast] [TIMEOUT 120] [ENVIRONMENT A=b])
 #
 # One GoogleTest program, registered once for each rank count as <NAME>.<ranks>. Without RANKS it runs without a launcher.
-# Every test has a timeout. LABELS fast marks what the sanitizer build runs.
+# Every test has a timeout. LABELS fast marks what the sanitizer build runs, cuda what the emulated CUDA build runs,
+# gpu what a real GPU runs.
 function(tessera_add_test)
   cmake_parse_arguments(arg "" "NAME;TIMEOUT" "SOURCES;LINK;RANKS;LABELS;ENVIRONMENT" ${ARGN})
   if(NOT arg_TIMEOUT)
@@ -25,9 +28,11 @@ function(tessera_add_test)
       target_link_libraries(${target} PRIVATE ${layer})
     endif()
   endforeach()
-  if("fast" IN_LIST arg_LABELS)
-    add_dependencies(fast_tests ${target})
-  endif()
+  foreach(label fast cuda)
+    if(${label} IN_LIST arg_LABELS)
+      add_dependencies(${label}_tests ${target})
+    endif()
+  endforeach()
   target_compile_definitions(${target} PRIVATE TESSERA_TEST_DATA="${PROJECT_SOURCE_DIR}/test/data")
   if(arg_RANKS)
     target_sources(${target} PRIVATE ${PROJECT_SOURCE_DIR}/test/support/mpi_main.cpp)

@@ -1,0 +1,97 @@
+# The CUDA backend. A build folder is exactly one of three, in TESSERA_CUDA: "off", "real" (nvcc), or "emulated": the
+# same sources, with every .cu compiled for the host against test/emulation, which defines the toolkit's functions.
+# doc/cuda.md explains both. Sets TESSERA_NCCL (ON or OFF) as well.
+set(TESSERA_ENABLE_CUDA auto CACHE STRING "CUDA backend: auto (when there is a compiler and a toolkit), on or off")
+set_property(CACHE TESSERA_ENABLE_CUDA PROPERTY STRINGS auto on off)
+set(TESSERA_ENABLE_NCCL auto CACHE STRING "NCCL between GPUs, in CUDA builds: auto, on or off (device buffers go through MPI)")
+set_property(CACHE TESSERA_ENABLE_NCCL PROPERTY STRINGS auto on off)
+option(TESSERA_CUDA_EMULATION "For tests: run the CUDA backend on the host (needs the toolkit's headers)" OFF)
+set(TESSERA_CUDA off)
+set(TESSERA_NCCL OFF)
+
+foreach(choice IN ITEMS TESSERA_ENABLE_CUDA TESSERA_ENABLE_NCCL)
+  string(TOLOWER "${${choice}}" tessera_${choice})
+  if(NOT tessera_${choice} MATCHES "^(auto|on|off)$")
+    message(FATAL_ERROR "${choice} is auto, on or off, not '${${choice}}'")
+  endif()
+endforeach()
+
+if(TESSERA_CUDA_EMULATION)
+  if(NOT TESSERA_ENABLE_TESTS)
+    message(FATAL_ERROR "TESSERA_CUDA_EMULATION is a part of the tests: it needs TESSERA_ENABLE_TESTS=ON")
+  endif()
+  find_package(CUDAToolkit 12 REQUIRED)
+  set(TESSERA_CUDA emulated)
+  # Each library once per process, and kernels in one of their own, whose only thread-local memory is "shared memory".
+  set(BUILD_SHARED_LIBS ON)
+elseif(NOT tessera_TESSERA_ENABLE_CUDA STREQUAL off)
+  find_package(CUDAToolkit 12 QUIET)
+  if(CUDAToolkit_FOUND AND NOT DEFINED CMAKE_CUDA_ARCHITECTURES AND NOT DEFINED ENV{CUDAARCHS})
+    set(tessera_architectures 80 90)
+    if(CUDAToolkit_VERSION VERSION_GREATER_EQUAL 12.8)
+      list(APPEND tessera_architectures 100)
+    endif()
+    set(CMAKE_CUDA_ARCHITECTURES "${tessera_architectures}" CACHE STRING "GPU architectures to compile for")
+  endif()
+  if(NOT DEFINED CMAKE_CUDA_COMPILER_LAUNCHER AND DEFINED CMAKE_CXX_COMPILER_LAUNCHER)
+    set(CMAKE_CUDA_COMPILER_LAUNCHER ${CMAKE_CXX_COMPILER_LAUNCHER})
+  endif()
+  include(CheckLanguage)
+  check_language(CUDA)
+  if(CUDAToolkit_FOUND AND CMAKE_CUDA_COMPILER)
+    enable_language(CUDA)
+    set(TESSERA_CUDA real)
+  elseif(tessera_TESSERA_ENABLE_CUDA STREQUAL on)
+    message(FATAL_ERROR "TESSERA_ENABLE_CUDA=on, but there is no CUDA compiler with a toolkit >= 12: "
+                        "set CUDACXX to nvcc, load the module, or choose TESSERA_ENABLE_CUDA=off")
+  endif()
+endif()
+
+if(NOT TESSERA_CUDA STREQUAL off AND NOT tessera_TESSERA_ENABLE_NCCL STREQUAL off)
+  find_package(NCCL 2.19)
+  if(NCCL_FOUND)
+    set(TESSERA_NCCL ON)
+  elseif(tessera_TESSERA_ENABLE_NCCL STREQUAL on)
+    message(FATAL_ERROR "TESSERA_ENABLE_NCCL=on, but NCCL >= 2.19 was not found: set NCCL_ROOT")
+  endif()
+endif()
+message(STATUS "CUDA backend: ${TESSERA_CUDA} (NCCL: ${TESSERA_NCCL})")
+
+# Headers and libraries of the toolkit, or what stands in for them.
+if(TESSERA_CUDA STREQUAL real)
+  add_library(tessera_cuda_toolkit INTERFACE)
+  set_target_properties(tessera_cuda_toolkit PROPERTIES EXPORT_NAME cuda_toolkit)
+  set(tessera_cudart CUDA::cudart_static)
+  if(BUILD_SHARED_LIBS)
+    set(tessera_cudart CUDA::cudart)  # one runtime for all of our libraries
+  endif()
+  target_link_libraries(tessera_cuda_toolkit INTERFACE ${tessera_cudart} CUDA::cublasLt)
+  if(TESSERA_NCCL)
+    target_link_libraries(tessera_cuda_toolkit INTERFACE NCCL::nccl)
+  endif()
+elseif(TESSERA_CUDA STREQUAL emulated)
+  add_library(tessera_cuda_toolkit INTERFACE)
+  target_include_directories(tessera_cuda_toolkit SYSTEM INTERFACE ${CUDAToolkit_INCLUDE_DIRS})
+  target_link_libraries(tessera_cuda_toolkit INTERFACE tessera_cuda_emulation)
+  if(TESSERA_NCCL)
+    target_include_directories(tessera_cuda_toolkit SYSTEM INTERFACE ${NCCL_INCLUDE_DIR})
+    target_link_libraries(tessera_cuda_toolkit INTERFACE tessera_nccl_emulation)
+  endif()
+endif()
+
+# tessera_cuda_sources(target a.cu …): adds kernels to a target of the same folder; nvcc compiles them, or in the
+# emulated build the C++ compiler. They launch through device/cuda/launch.hpp only.
+function(tessera_cuda_sources target)
+  target_sources(${target} PRIVATE ${ARGN})
+  target_link_libraries(${target} PRIVATE tessera_cuda_toolkit)
+  if(TESSERA_CUDA STREQUAL emulated)
+    set_source_files_properties(${ARGN} PROPERTIES LANGUAGE CXX
+      COMPILE_OPTIONS "-include;${PROJECT_SOURCE_DIR}/test/emulation/language.hpp;-fno-strict-aliasing;-fno-extern-tls-init;-Wno-unknown-pragmas"
+      COMPILE_DEFINITIONS TESSERA_CUDA_EMULATION
+      INCLUDE_DIRECTORIES ${PROJECT_SOURCE_DIR}/test)
+  else()
+    # Not CUDA_STANDARD: CMake before 3.26 does not know that nvcc has C++20.
+    target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:-std=c++20>)
+    set_target_properties(${target} PROPERTIES CUDA_RUNTIME_LIBRARY None)
+  endif()
+endfunction()

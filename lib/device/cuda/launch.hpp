@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+// The only way to launch a kernel.
+#pragma once
+
+#include <cstddef>
+#include <cuda_runtime_api.h>
+#include <functional>
+#include <string>
+#include <tuple>
+#include <utility>
+
+#include "tessera/device/stream.hpp"
+
+#include "device/cuda/check.hpp"
+
+#ifdef TESSERA_CUDA_EMULATION
+#include "emulation/language.hpp"
+#endif
+
+namespace tessera::cuda {
+
+namespace detail {
+
+/// "... [with auto Kernel = tessera::kernels::cuda::scale<float>]" as the compiler spells it.
+template <auto Kernel>
+const char* kernel_name() {
+  static const std::string name = [] {
+    std::string text = __PRETTY_FUNCTION__;
+    const std::size_t begin = text.find("Kernel = ");
+    if (begin == std::string::npos) return text;
+    text = text.substr(begin + 9);
+    return text.substr(0, text.find_last_of(']'));
+  }();
+  return name.c_str();
+}
+
+template <auto Kernel>
+struct Launcher;
+
+template <class... Parameters, void (*Kernel)(Parameters...)>
+struct Launcher<Kernel> {
+  static void launch(cudaStream_t stream, dim3 grid, dim3 block, std::size_t shared_bytes,
+                     Parameters... arguments) {
+#ifdef TESSERA_CUDA_EMULATION
+    emulation::launch(kernel_name<Kernel>(), grid, block, shared_bytes, stream,
+                      std::function<void()>([values = std::make_tuple(arguments...)] {
+                        std::apply(Kernel, values);
+                      }));
+#else
+    // More than 48 KiB of dynamic shared memory has to be asked for.
+    if (shared_bytes > 48 * 1024)
+      check_cuda(cudaFuncSetAttribute(Kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                      static_cast<int>(shared_bytes)),
+                 kernel_name<Kernel>());
+    void* addresses[sizeof...(Parameters) + 1] = {
+        const_cast<void*>(static_cast<const void*>(&arguments))..., nullptr};
+    check_cuda(cudaLaunchKernel(reinterpret_cast<const void*>(Kernel), grid, block, addresses,
+                                shared_bytes, stream),
+               kernel_name<Kernel>());
+#endif
+  }
+};
+
+}  // namespace detail
+
+/// Enqueues `Kernel` with arguments converted to its parameters, by value. A grid with a zero
+/// dimension launches nothing. Errors: cuda, naming the kernel.
+template <auto Kernel, class... Arguments>
+void launch(const Stream& stream, dim3 grid, dim3 block, std::size_t shared_bytes,
+            Arguments... arguments) {
+  if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
+  detail::Launcher<Kernel>::launch(static_cast<cudaStream_t>(stream.native_handle()), grid, block,
+                                   shared_bytes, arguments...);
+}
+
+}  // namespace tessera::cuda
