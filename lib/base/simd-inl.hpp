@@ -31,20 +31,24 @@ namespace hn = hwy::HWY_NAMESPACE;
 using FloatTag = hn::ScalableTag<float>;
 using FloatVector = hn::Vec<FloatTag>;
 
-HWY_INLINE FloatVector load_float(FloatTag tag, const float* HWY_RESTRICT p) {
+/// As many elements as `tag`, a tag of floats, has lanes.
+template <class D>
+HWY_INLINE hn::Vec<D> load_float(D tag, const float* HWY_RESTRICT p) {
   return hn::LoadU(tag, p);
 }
 
-HWY_INLINE FloatVector load_float(FloatTag tag, const bf16* HWY_RESTRICT p) {
-  const hn::Rebind<uint16_t, FloatTag> narrow;
-  const hn::RebindToUnsigned<FloatTag> wide;
+template <class D>
+HWY_INLINE hn::Vec<D> load_float(D tag, const bf16* HWY_RESTRICT p) {
+  const hn::Rebind<uint16_t, D> narrow;
+  const hn::RebindToUnsigned<D> wide;
   const auto bits = hn::LoadU(narrow, reinterpret_cast<const uint16_t*>(p));
   return hn::BitCast(tag, hn::ShiftLeft<16>(hn::PromoteTo(wide, bits)));
 }
 
-HWY_INLINE FloatVector load_float(FloatTag tag, const fp16* HWY_RESTRICT p) {
+template <class D>
+HWY_INLINE hn::Vec<D> load_float(D tag, const fp16* HWY_RESTRICT p) {
 #if HWY_TARGET <= HWY_AVX2 || HWY_TARGET == HWY_NEON
-  const hn::Rebind<hwy::float16_t, FloatTag> narrow;
+  const hn::Rebind<hwy::float16_t, D> narrow;
   return hn::PromoteTo(tag, hn::LoadU(narrow, reinterpret_cast<const hwy::float16_t*>(p)));
 #else
   HWY_ALIGN float lanes[hn::MaxLanes(tag)];

@@ -10,7 +10,7 @@
 
 namespace tessera::kernels {
 
-/// Calls body(T{}) with T float or bf16, the types that kernels compute on; others are refused.
+/// Calls body(T{}) with T float, bf16 or fp16; others are refused. All compute in fp32.
 template <typename Body>
 void dispatch_float(DType dtype, const char* operation, Body&& body) {
   switch (dtype) {
@@ -18,9 +18,11 @@ void dispatch_float(DType dtype, const char* operation, Body&& body) {
       return body(float{});
     case DType::bf16:
       return body(bf16{});
+    case DType::fp16:
+      return body(fp16{});
     default:
       fail(Code::not_supported,
-           std::string(operation) + " works on fp32 and bf16, not on " + to_string(dtype));
+           std::string(operation) + " works on fp32, bf16 and fp16, not on " + to_string(dtype));
   }
 }
 

@@ -27,9 +27,7 @@ std::int64_t leading_dimension(const char* name, std::int64_t given, std::int64_
 }
 
 void check_types(const Gemm& args) {
-  TESSERA_CHECK(args.input_type == DType::fp32 || args.input_type == DType::bf16,
-                Code::not_supported,
-                fmt::format("gemm works on fp32 and bf16, not on {}", to_string(args.input_type)));
+  dispatch_float(args.input_type, "gemm", [](auto) {});
   TESSERA_CHECK(args.output_type == DType::fp32 || args.output_type == args.input_type,
                 Code::not_supported,
                 fmt::format("gemm of {} writes fp32 or {}, not {}", to_string(args.input_type),

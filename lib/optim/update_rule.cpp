@@ -40,6 +40,7 @@ class AdamRule : public UpdateRule {
     const double beta1 = slice.momentum.value_or(options_.beta1);
     kernels::adamw(stream, {.parameter = slice.parameter,
                             .low = slice.low,
+                            .rounded = slice.rounded,
                             .exp_avg = slice.states[0],
                             .exp_avg_sq = slice.states[1],
                             .gradient = slice.gradient,
@@ -81,6 +82,7 @@ class SgdRule : public UpdateRule {
     check_slice(*this, slice);
     kernels::sgd(stream, {.parameter = slice.parameter,
                           .low = slice.low,
+                          .rounded = slice.rounded,
                           .momentum_buffer = states_.empty() ? nullptr : slice.states[0],
                           .gradient = slice.gradient,
                           .gradient_type = slice.gradient_type,

@@ -38,23 +38,28 @@ struct Reference {
   }
 };
 
-/// Master weights, plain or split, with their states.
+enum class Master { plain, split, rounded };
+
+/// Master weights of one kind with their states.
 struct State {
-  State(const Doubles& values, bool is_split)
-      : split_master(is_split),
+  State(const Doubles& values, Master kind)
+      : master_kind(kind),
         weights(values.begin(), values.end()),
         high(values.size()),
         low(values.size()),
+        half(values.size()),
         m(values.size()),
         v(values.size()) {
-    if (split_master) split(Stream(), weights.data(), high.data(), low.data(), std::ssize(weights));
+    if (is_split()) split(Stream(), weights.data(), high.data(), low.data(), std::ssize(weights));
   }
+  bool is_split() const { return master_kind == Master::split; }
   AdamW args(const TypedArray& gradient, const Hyper& h, int step, std::int64_t begin,
              std::int64_t end) {
     const auto bytes = static_cast<std::int64_t>(size_of(gradient.dtype()));
-    return {.parameter = split_master ? static_cast<void*>(high.data() + begin)
-                                      : static_cast<void*>(weights.data() + begin),
-            .low = split_master ? low.data() + begin : nullptr,
+    return {.parameter = is_split() ? static_cast<void*>(high.data() + begin)
+                                    : static_cast<void*>(weights.data() + begin),
+            .low = is_split() ? low.data() + begin : nullptr,
+            .rounded = master_kind == Master::rounded ? half.data() + begin : nullptr,
             .exp_avg = m.data() + begin,
             .exp_avg_sq = v.data() + begin,
             .gradient = static_cast<const char*>(gradient.data()) + begin * bytes,
@@ -71,16 +76,17 @@ struct State {
             .count = end - begin};
   }
   std::vector<float> master() const {
-    if (!split_master) return weights;
+    if (!is_split()) return weights;
     std::vector<float> joined(weights.size());
     join(Stream(), high.data(), low.data(), joined.data(), std::ssize(joined));
     return joined;
   }
 
-  bool split_master;
+  Master master_kind;
   std::vector<float> weights;
   std::vector<bf16> high;
   std::vector<std::uint16_t> low;
+  std::vector<fp16> half;
   std::vector<float> m, v;
 };
 
@@ -89,18 +95,20 @@ Doubles widened(const std::vector<float>& values) {
 }
 
 struct Kind {
-  bool split;
+  Master master;
   DType gradient;
 };
-const Kind kKinds[] = {
-    {false, DType::fp32}, {false, DType::bf16}, {true, DType::fp32}, {true, DType::bf16}};
+const Kind kKinds[] = {{Master::plain, DType::fp32},  {Master::plain, DType::bf16},
+                       {Master::plain, DType::fp16},  {Master::split, DType::fp32},
+                       {Master::split, DType::bf16},  {Master::rounded, DType::fp32},
+                       {Master::rounded, DType::fp16}};
 
 TEST(AdamW, TwentyStepsFollowFp64) {
   for (const bool decoupled : {true, false}) {
     for (const Kind kind : kKinds) {
       for (const std::int64_t count : {1, 3, 17, 65, 17000}) {
         const Hyper h{.decoupled = decoupled};
-        State state(testing::random_doubles(count, 1), kind.split);
+        State state(testing::random_doubles(count, 1), kind.master);
         Reference reference{widened(state.weights), Doubles(state.m.size()),
                             Doubles(state.m.size())};
         for (int step = 1; step <= 20; ++step) {
@@ -120,8 +128,8 @@ TEST(AdamW, TwentyStepsFollowFp64) {
 TEST(AdamW, SplitMasterHasTheBitsOfPlainFp32) {
   const std::int64_t count = 1000;
   const Hyper h;
-  State plain(testing::random_doubles(count, 1), false),
-      pair(testing::random_doubles(count, 1), true);
+  State plain(testing::random_doubles(count, 1), Master::plain),
+      pair(testing::random_doubles(count, 1), Master::split);
   for (int step = 1; step <= 5; ++step) {
     const auto gradient =
         testing::random_array(DType::bf16, count, static_cast<std::uint64_t>(step) + 1);
@@ -132,11 +140,28 @@ TEST(AdamW, SplitMasterHasTheBitsOfPlainFp32) {
   EXPECT_EQ(plain.v, pair.v);
 }
 
+TEST(AdamW, RoundedMasterHasTheBitsOfPlainFp32) {
+  const std::int64_t count = 1000;
+  const Hyper h;
+  State plain(testing::random_doubles(count, 1), Master::plain),
+      both(testing::random_doubles(count, 1), Master::rounded);
+  for (int step = 1; step <= 5; ++step) {
+    const auto gradient =
+        testing::random_array(DType::fp16, count, static_cast<std::uint64_t>(step) + 1);
+    adamw(Stream(), plain.args(gradient, h, step, 0, count));
+    adamw(Stream(), both.args(gradient, h, step, 0, count));
+  }
+  EXPECT_EQ(plain.master(), both.master());
+  EXPECT_EQ(plain.v, both.v);
+  for (std::size_t i = 0; i < both.half.size(); ++i)
+    EXPECT_EQ(both.half[i].bits, fp16::from_float(plain.weights[i]).bits);
+}
+
 TEST(AdamW, SlicesGiveTheSameBits) {
   const std::int64_t count = 1000;
   const Hyper h;
   for (const Kind kind : kKinds) {
-    State whole(testing::random_doubles(count, 1), kind.split), cut = whole;
+    State whole(testing::random_doubles(count, 1), kind.master), cut = whole;
     const auto gradient = testing::random_array(kind.gradient, count, 2);
     adamw(Stream(), whole.args(gradient, h, 1, 0, count));
     for (std::int64_t begin = 0, size = 1; begin < count; begin += size, size = size * 2 + 1)
@@ -148,7 +173,7 @@ TEST(AdamW, SlicesGiveTheSameBits) {
 }
 
 TEST(AdamW, ZeroGradientChangesNothingWithoutDecay) {
-  State state(testing::random_doubles(33, 1), true);
+  State state(testing::random_doubles(33, 1), Master::split);
   const auto before = state.master();
   adamw(Stream(),
         state.args(testing::filled_array(DType::bf16, 33, 0), {.weight_decay = 0}, 1, 0, 33));

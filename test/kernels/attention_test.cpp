@@ -441,7 +441,7 @@ TEST(Attention, RefusesImpossibleSizes) {
   EXPECT_EQ(code_of([](auto& args) { args.head_dim = 257; }), Code::not_supported);
   EXPECT_EQ(code_of([](auto& args) { args.queries = 3; }), Code::invalid_argument);
   EXPECT_EQ(code_of([](auto& args) { args.dropout = 1; }), Code::invalid_argument);
-  EXPECT_EQ(code_of([](auto& args) { args.dtype = DType::fp16; }), Code::not_supported);
+  EXPECT_EQ(code_of([](auto& args) { args.dtype = DType::fp64; }), Code::not_supported);
 }
 
 }  // namespace

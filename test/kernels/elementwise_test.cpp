@@ -44,7 +44,7 @@ TEST_P(Elementwise, ScaleWorksInPlace) {
 }
 
 TEST_P(Elementwise, AccumulateMixesTypes) {
-  for (const DType type : {DType::fp32, DType::bf16}) {
+  for (const DType type : {DType::fp32, DType::bf16, DType::fp16}) {
     for (const auto count : kSizes) {
       const auto x = testing::random_array(GetParam(), count, 4);
       auto sum = testing::random_array(type, count, 5);
@@ -57,7 +57,7 @@ TEST_P(Elementwise, AccumulateMixesTypes) {
 }
 
 TEST_P(Elementwise, CastRoundsLikeConvert) {
-  for (const DType type : {DType::fp32, DType::bf16, DType::fp64}) {
+  for (const DType type : {DType::fp32, DType::bf16, DType::fp16, DType::fp64}) {
     for (const auto count : kSizes) {
       const auto x = testing::random_array(GetParam(), count, 6);
       TypedArray y(type, static_cast<std::size_t>(count)), expected = y;

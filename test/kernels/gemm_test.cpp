@@ -135,7 +135,9 @@ std::string types_name(const ::testing::TestParamInfo<std::tuple<DType, DType>>&
 INSTANTIATE_TEST_SUITE_P(Types, GemmTest,
                          ::testing::Values(std::tuple(DType::fp32, DType::fp32),
                                            std::tuple(DType::bf16, DType::fp32),
-                                           std::tuple(DType::bf16, DType::bf16)),
+                                           std::tuple(DType::bf16, DType::bf16),
+                                           std::tuple(DType::fp16, DType::fp32),
+                                           std::tuple(DType::fp16, DType::fp16)),
                          types_name);
 
 // More shapes than the cache of primitives holds, twice: entries leave and come back.
@@ -152,20 +154,44 @@ TEST(Gemm, CountsFlops) {
   EXPECT_EQ(flop_count() - before, 2 * 3 * 5 * 7);
 }
 
-TEST(Gemm, NanComesThrough) {
-  auto a = filled_array(DType::bf16, 4, 1), b = filled_array(DType::bf16, 4, 1);
-  auto c = filled_array(DType::bf16, 4, 0);
-  a.as<bf16>()[1] = bf16::from_float(std::numeric_limits<float>::quiet_NaN());
+template <typename Half>
+void expect_nan_comes_through() {
+  constexpr DType type = dtype_of<Half>;
+  auto a = filled_array(type, 4, 1), b = filled_array(type, 4, 1);
+  auto c = filled_array(type, 4, 0);
+  a.as<Half>()[1] = Half::from_float(std::numeric_limits<float>::quiet_NaN());
   gemm(Stream{}, {.a = a.data(),
                   .b = b.data(),
                   .c = c.data(),
                   .m = 2,
                   .n = 2,
                   .k = 2,
-                  .input_type = DType::bf16,
-                  .output_type = DType::bf16});
+                  .input_type = type,
+                  .output_type = type});
   EXPECT_TRUE(std::isnan(c.values()[0]));
   EXPECT_EQ(c.values()[2], 2);
+}
+
+TEST(Gemm, NanComesThrough) {
+  expect_nan_comes_through<bf16>();
+  expect_nan_comes_through<fp16>();
+}
+
+// What loss scaling relies on: sums are in fp32, and only a result beyond fp16's 65504 is infinite.
+TEST(Gemm, Fp16OverflowsInTheResultOnly) {
+  const auto a = TypedArray(DType::fp16, Doubles{60000, 60000, 60000, 60000});
+  const auto b = TypedArray(DType::fp16, Doubles{1, 1, -0.5, 1});  // columns (1, -0.5), (1, 1)
+  auto c = filled_array(DType::fp16, 4, 0);
+  gemm(Stream{}, {.a = a.data(),
+                  .b = b.data(),
+                  .c = c.data(),
+                  .m = 2,
+                  .n = 2,
+                  .k = 2,
+                  .input_type = DType::fp16,
+                  .output_type = DType::fp16});
+  EXPECT_EQ(c.values()[0], 30000);
+  EXPECT_EQ(c.values()[1], std::numeric_limits<double>::infinity());
 }
 
 Code code_of(const Gemm& args, const Stream& stream = {}) {
@@ -193,7 +219,7 @@ TEST(Gemm, RefusesWhatItCannotDo) {
   args.output_type = DType::bf16;
   EXPECT_EQ(code_of(args), Code::not_supported);
   args = good;
-  args.input_type = DType::fp16;
+  args.input_type = DType::fp64;
   EXPECT_EQ(code_of(args), Code::not_supported);
   EXPECT_EQ(code_of(good, Stream({DeviceType::cuda, 0}, nullptr)), Code::not_supported);
 }

@@ -50,7 +50,7 @@ const Hyper kHypers[] = {
 
 TEST(SgdTest, TenStepsFollowFp64) {
   for (const Hyper& h : kHypers) {
-    for (const DType type : {DType::fp32, DType::bf16}) {
+    for (const DType type : {DType::fp32, DType::bf16, DType::fp16}) {
       for (const std::int64_t count : {1, 3, 17, 65, 17000}) {
         Doubles expected = TypedArray(DType::fp32, testing::random_doubles(count, 1)).values();
         Doubles expected_buffer(expected.size());
@@ -89,6 +89,23 @@ TEST(SgdTest, SplitMasterHasTheBitsOfPlainFp32) {
   std::vector<float> joined(w.size());
   join(Stream(), high.data(), low.data(), joined.data(), count);
   EXPECT_EQ(joined, w);
+}
+
+TEST(SgdTest, RoundedMasterHasTheBitsOfPlainFp32) {
+  const std::int64_t count = 65;
+  const auto values = testing::random_doubles(count, 1);
+  std::vector<float> w(values.begin(), values.end()), master = w, buffer(w.size()), other(w.size());
+  TypedArray rounded(DType::fp16, w.size()), expected = rounded;
+  for (int step = 1; step <= 3; ++step) {
+    const auto gradient = testing::random_array(DType::fp16, count, 5);
+    sgd(Stream(), arguments(w, buffer.data(), gradient, {}, step == 1));
+    auto args = arguments(master, other.data(), gradient, {}, step == 1);
+    args.rounded = rounded.as<fp16>();
+    sgd(Stream(), args);
+  }
+  EXPECT_EQ(master, w);
+  convert(w.data(), DType::fp32, expected.data(), DType::fp16, w.size());
+  EXPECT_TRUE(rounded == expected);
 }
 
 TEST(SgdTest, GradientScaleMultipliesFirst) {

@@ -139,9 +139,14 @@ class WithThreads {
   int before_;
 };
 
+/// Close to the largest number of the type.
+inline double large_number(DType dtype) {
+  return dtype == DType::fp16 ? 65000 : 3e38;
+}
+
 /// For INSTANTIATE_TEST_SUITE_P over the kernels' element types.
 inline auto kernel_types() {
-  return ::testing::Values(DType::fp32, DType::bf16);
+  return ::testing::Values(DType::fp32, DType::bf16, DType::fp16);
 }
 inline std::string type_name(const ::testing::TestParamInfo<DType>& info) {
   return to_string(info.param);

@@ -14,11 +14,12 @@ namespace tessera::kernels {
 /// decoupled, and w -= (lr / correction1) m / (sqrt(v) / sqrt(correction2) + epsilon) with IEEE
 /// division and square root. What does not depend on the element is computed in fp64 and rounded
 /// once. Every element is computed by the same instructions wherever the slice begins or ends.
-/// Bytes moved per parameter: 28 for fp32 (read w, g, m, v; write w, m, v), 26 for the split master
-/// with a bf16 gradient.
+/// Bytes moved per parameter: 28 for fp32 (read w, g, m, v; write w, m, v) and for fp32 with a
+/// rounded copy and an fp16 gradient, 26 for the split master with a bf16 gradient.
 struct AdamW {
   void* parameter;               // fp32, or bf16 with low
   std::uint16_t* low = nullptr;  // the other half of a split master
+  fp16* rounded = nullptr;       // with fp32: takes the new value, rounded to nearest even
   float* exp_avg;
   float* exp_avg_sq;
   const void* gradient;

@@ -11,9 +11,9 @@ namespace tessera::kernels {
 
 /// c[m, n] = alpha * op(a) op(b) + beta * c [+ bias[n]], row-major; op transposes when asked, so a
 /// is [m, k] or [k, m], b is [k, n] or [n, k]. Rows are `lda`, `ldb`, `ldc` elements apart; 0 means
-/// packed. Types: a and b of one type, fp32 or bf16; c fp32 or that type; bias of the type of b.
-/// Sums in fp32. beta 0 or 1. bf16 on a CPU without bf16 instructions is widened to fp32. FLOPs: 2
-/// m n k, added to flop_count().
+/// packed. Types: a and b of one type, fp32, bf16 or fp16; c fp32 or that type; bias of the type of
+/// b. Sums in fp32. beta 0 or 1. On a CPU fp16, and bf16 without bf16 instructions, is widened to
+/// fp32. FLOPs: 2 m n k, added to flop_count().
 struct Gemm {
   const void* a;
   const void* b;

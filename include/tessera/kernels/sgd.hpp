@@ -13,8 +13,9 @@ namespace tessera::kernels {
 /// g (on the first step buffer = g); g = nesterov ? g + momentum * buffer : buffer; w -= lr * g.
 /// Without momentum, buffer may be nullptr.
 struct Sgd {
-  void* parameter;
+  void* parameter;  // as in AdamW
   std::uint16_t* low = nullptr;
+  fp16* rounded = nullptr;
   float* momentum_buffer = nullptr;
   const void* gradient;
   DType gradient_type;

@@ -36,8 +36,9 @@ struct UpdateOptions {
 struct Slice {
   void* parameter;               // fp32, or bf16 when `low` is set
   std::uint16_t* low = nullptr;  // the other half of a split master (kernels/split_master.hpp)
+  fp16* rounded = nullptr;       // with fp32: takes the new value, rounded to nearest even
   const void* gradient;
-  DType gradient_type;               // fp32 or bf16
+  DType gradient_type;               // fp32, bf16 or fp16
   float gradient_scale = 1;          // multiplies every gradient first: clipping, loss scale
   std::span<float* const> states;    // one array per state name, in that order, zero before step 1
   std::int64_t count;                // elements of each array

@@ -64,7 +64,7 @@ void adamw_range(const AdamWFactors& f, Master master, const G* gradient, float*
 
 void adamw_cpu(const kernels::AdamW& args) {
   const AdamWFactors factors(args);
-  dispatch_master(args.parameter, args.low, [&](auto master) {
+  dispatch_master(args, [&](auto master) {
     kernels::dispatch_float(args.gradient_type, "adamw", [&]<typename G>(G) {
       const auto* gradient = static_cast<const G*>(args.gradient);
       float *m = args.exp_avg, *v = args.exp_avg_sq;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Matrix products on the CPU: oneDNN, with bf16 widened to fp32 where the processor has no bf16
-// instructions.
+// Matrix products on the CPU: oneDNN, with fp16 widened to fp32, and bf16 where the processor has
+// no instructions for it.
 #include "kernels/cpu/gemm.hpp"
 
 #include <cstddef>
@@ -17,30 +17,31 @@ Buffer workspace(std::int64_t bytes) {
   return allocate(static_cast<std::size_t>(bytes), Device{}, Purpose::workspace);
 }
 
+const void* advance(const void* data, DType dtype, std::int64_t elements) {
+  return static_cast<const std::byte*>(data) + elements * static_cast<std::int64_t>(size_of(dtype));
+}
+void* advance(void* data, DType dtype, std::int64_t elements) {
+  return static_cast<std::byte*>(data) + elements * static_cast<std::int64_t>(size_of(dtype));
+}
+
 // Copies rows that are `stride` elements apart into fp32 rows that follow each other.
-Buffer widen_rows(const void* source, std::int64_t rows, std::int64_t columns,
+Buffer widen_rows(const void* source, DType dtype, std::int64_t rows, std::int64_t columns,
                   std::int64_t stride) {
   Buffer result = workspace(rows * columns * static_cast<std::int64_t>(sizeof(float)));
-  const auto* from = static_cast<const bf16*>(source);
   auto* to = result.as<float>();
 #pragma omp parallel for schedule(static)
   for (std::int64_t r = 0; r < rows; ++r)
-    convert(from + r * stride, DType::bf16, to + r * columns, DType::fp32,
+    convert(advance(source, dtype, r * stride), dtype, to + r * columns, DType::fp32,
             static_cast<std::size_t>(columns));
   return result;
 }
 
-void narrow_rows(const float* source, void* target, std::int64_t rows, std::int64_t columns,
-                 std::int64_t stride) {
-  auto* to = static_cast<bf16*>(target);
+void narrow_rows(const float* source, void* target, DType dtype, std::int64_t rows,
+                 std::int64_t columns, std::int64_t stride) {
 #pragma omp parallel for schedule(static)
   for (std::int64_t r = 0; r < rows; ++r)
-    convert(source + r * columns, DType::fp32, to + r * stride, DType::bf16,
+    convert(source + r * columns, DType::fp32, advance(target, dtype, r * stride), dtype,
             static_cast<std::size_t>(columns));
-}
-
-const void* advance(const void* data, DType dtype, std::int64_t elements) {
-  return static_cast<const std::byte*>(data) + elements * static_cast<std::int64_t>(size_of(dtype));
 }
 
 // oneDNN 2.6 loses a sixth of its rate where many rows are not a multiple of its block, as in the
@@ -54,19 +55,20 @@ void gemm_in_blocks_of_rows(const Gemm& args) {
   matmul(part);
   part.m = args.m - whole;
   part.a = advance(args.a, args.input_type, args.transpose_a ? whole : whole * args.lda);
-  part.c = const_cast<void*>(advance(args.c, args.output_type, whole * args.ldc));
+  part.c = advance(args.c, args.output_type, whole * args.ldc);
   matmul(part);
 }
 
 // The same product in fp32, one rounding at the end as in the bf16 instructions' path.
 void gemm_widened(const Gemm& args) {
+  const DType dtype = args.input_type;
   const std::int64_t a_rows = args.transpose_a ? args.k : args.m;
   const std::int64_t a_columns = args.transpose_a ? args.m : args.k;
   const std::int64_t b_rows = args.transpose_b ? args.n : args.k;
   const std::int64_t b_columns = args.transpose_b ? args.k : args.n;
-  const Buffer a = widen_rows(args.a, a_rows, a_columns, args.lda);
-  const Buffer b = widen_rows(args.b, b_rows, b_columns, args.ldb);
-  const Buffer bias = args.bias ? widen_rows(args.bias, 1, args.n, args.n) : Buffer();
+  const Buffer a = widen_rows(args.a, dtype, a_rows, a_columns, args.lda);
+  const Buffer b = widen_rows(args.b, dtype, b_rows, b_columns, args.ldb);
+  const Buffer bias = args.bias ? widen_rows(args.bias, dtype, 1, args.n, args.n) : Buffer();
   Gemm wide = args;
   wide.input_type = wide.output_type = DType::fp32;
   wide.a = a.data();
@@ -77,11 +79,11 @@ void gemm_widened(const Gemm& args) {
   if (args.output_type == DType::fp32) return gemm_in_blocks_of_rows(wide);
   const Buffer c = args.beta == 0
                        ? workspace(args.m * args.n * static_cast<std::int64_t>(sizeof(float)))
-                       : widen_rows(args.c, args.m, args.n, args.ldc);
+                       : widen_rows(args.c, dtype, args.m, args.n, args.ldc);
   wide.c = c.data();
   wide.ldc = args.n;
   gemm_in_blocks_of_rows(wide);
-  narrow_rows(c.as<float>(), args.c, args.m, args.n, args.ldc);
+  narrow_rows(c.as<float>(), args.c, dtype, args.m, args.n, args.ldc);
 }
 
 // An empty sum is zero: a product with one column and row of zeros.
@@ -101,7 +103,7 @@ void gemm_empty(const Gemm& args) {
 
 void gemm(const Gemm& args) {
   if (args.k == 0) return gemm_empty(args);
-  if (args.input_type == DType::bf16 && !matmul_has_bf16()) return gemm_widened(args);
+  if (!matmul_has(args.input_type)) return gemm_widened(args);
   gemm_in_blocks_of_rows(args);
 }
 

@@ -175,7 +175,8 @@ bool can_create_bf16() {
 
 }  // namespace
 
-bool matmul_has_bf16() {
+bool matmul_has(DType dtype) {
+  if (dtype != DType::bf16) return dtype == DType::fp32;
   // oneDNN emulates bf16 on AVX-512 without the instructions, slower than fp32: not wanted. The
   // probe is for DNNL_MAX_CPU_ISA and for builds of oneDNN without bf16.
   static const bool result = has_bf16_instructions() && can_create_bf16();

@@ -6,8 +6,8 @@
 
 namespace tessera::kernels::cpu {
 
-/// True where oneDNN multiplies bf16 with bf16 instructions.
-bool matmul_has_bf16();
+/// True where oneDNN multiplies elements of this type with instructions made for it.
+bool matmul_has(DType dtype);
 /// As cpu::gemm with k positive and types that oneDNN has.
 void matmul(const Gemm& args);
 

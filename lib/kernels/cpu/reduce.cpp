@@ -27,16 +27,10 @@ using DoubleTag = hn::CappedTag<double, kLanes>;
 inline constexpr size_t kWidth = hn::MaxLanes(DoubleTag());
 inline constexpr size_t kVectors = kLanes / kWidth;
 
-HWY_INLINE hn::Vec<DoubleTag> load_double(const float* p) {
+template <typename T>
+HWY_INLINE hn::Vec<DoubleTag> load_double(const T* p) {
   const hn::Rebind<float, DoubleTag> narrow;
-  return hn::PromoteTo(DoubleTag(), hn::LoadU(narrow, p));
-}
-HWY_INLINE hn::Vec<DoubleTag> load_double(const bf16* p) {
-  const hn::Rebind<std::uint16_t, DoubleTag> half;
-  const hn::Rebind<std::uint32_t, DoubleTag> words;
-  const hn::Rebind<float, DoubleTag> narrow;
-  const auto bits = hn::PromoteTo(words, hn::LoadU(half, reinterpret_cast<const uint16_t*>(p)));
-  return hn::PromoteTo(DoubleTag(), hn::BitCast(narrow, hn::ShiftLeft<16>(bits)));
+  return hn::PromoteTo(DoubleTag(), load_float(narrow, p));
 }
 
 /// Squares of fp32 numbers are exact in fp64, so MulAdd rounds as a multiplication and an addition

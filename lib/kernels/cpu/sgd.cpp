@@ -45,7 +45,7 @@ void sgd_range(const kernels::Sgd& args, Master master, const G* gradient, std::
 }
 
 void sgd_cpu(const kernels::Sgd& args) {
-  dispatch_master(args.parameter, args.low, [&](auto master) {
+  dispatch_master(args, [&](auto master) {
     kernels::dispatch_float(args.gradient_type, "sgd", [&]<typename G>(G) {
       const auto* gradient = static_cast<const G*>(args.gradient);
       kernels::parallel_chunks(args.count, [&](std::int64_t begin, std::int64_t end) {

@@ -38,7 +38,8 @@ HWY_INLINE void store_split(FloatTag tag, FloatVector master, bf16* high, std::u
   store_words(tag, bits, low, extent);
 }
 
-/// A parameter that is plain fp32, or split: what update rules load and store through.
+/// A parameter that is plain fp32, split, or fp32 with an fp16 copy: what update rules load and
+/// store through.
 struct PlainMaster {
   float* value;
 
@@ -65,13 +66,30 @@ struct SplitMaster {
   }
 };
 
-/// Calls body(master) with the kind of master that the two pointers describe.
-template <typename Body>
-void dispatch_master(void* parameter, std::uint16_t* low, Body&& body) {
-  if (low == nullptr)
-    body(PlainMaster{static_cast<float*>(parameter)});
+struct RoundedMaster {
+  float* value;
+  fp16* rounded;
+
+  template <typename Extent>
+  HWY_INLINE FloatVector get(FloatTag tag, std::int64_t i, Extent extent) const {
+    return load(tag, value + i, extent);
+  }
+  template <typename Extent>
+  HWY_INLINE void set(FloatTag tag, FloatVector master, std::int64_t i, Extent extent) const {
+    store(tag, master, value + i, extent);
+    store(tag, master, rounded + i, extent);
+  }
+};
+
+/// Calls body(master) with the kind of master that the pointers of an update describe.
+template <typename Args, typename Body>
+void dispatch_master(const Args& args, Body&& body) {
+  if (args.low != nullptr)
+    body(SplitMaster{static_cast<bf16*>(args.parameter), args.low});
+  else if (args.rounded != nullptr)
+    body(RoundedMaster{static_cast<float*>(args.parameter), args.rounded});
   else
-    body(SplitMaster{static_cast<bf16*>(parameter), low});
+    body(PlainMaster{static_cast<float*>(args.parameter)});
 }
 
 // NOLINTNEXTLINE(google-readability-namespace-comments)
