@@ -13,6 +13,7 @@
 #include "tessera/base/number_format.hpp"
 #include "tessera/checkpoint/library_version.hpp"
 #include "tessera/comm/runtime.hpp"
+#include "tessera/device/cuda.hpp"
 #include "tessera/device/memory.hpp"
 
 #include "apps/tessera/session.hpp"
@@ -50,6 +51,26 @@ std::string shared_memory_text() {
          " free in /dev/shm";
 }
 
+std::string cuda_text() {
+  if (cuda_build_version().empty()) return "not in this build";
+  const std::string driver = cuda_driver_version();
+  return fmt::format("built with {}, driver {}", cuda_build_version(),
+                     driver.empty() ? "none" : driver);
+}
+
+Json devices() {
+  Json names = Json::array({"cpu"});
+  for (int index = 0; index < cuda_device_count(); ++index) {
+    const Device device{DeviceType::cuda, index};
+    const CudaDeviceInfo info = describe_cuda_device(device);
+    names.push_back(fmt::format("{} ({}, sm_{}{}, {} free of {})", device.to_string(), info.name,
+                                info.major, info.minor,
+                                format_bytes(static_cast<double>(info.free_memory)),
+                                format_bytes(static_cast<double>(info.total_memory))));
+  }
+  return names;
+}
+
 Json describe(Runtime& runtime, int threads) {
   Json env;
   env["version"] = TESSERA_VERSION;
@@ -68,9 +89,10 @@ Json describe(Runtime& runtime, int threads) {
   env["threads_per_rank"] = threads;
   env["free_memory_bytes"] = available_host_memory();
   env["shared_memory"] = shared_memory_text();
-  env["devices"] = Json::array({"cpu"});
+  env["cuda"] = cuda_text();
+  env["devices"] = devices();
   Json missing = Json::array();
-  missing.push_back("cuda: this build runs on the CPU only");
+  if (cuda_device_count() == 0) missing.push_back("cuda: " + cuda_unavailable_reason());
   if (!has_bf16_instructions())
     missing.push_back("bf16 instructions: bf16 runs work but compute matrix products in fp32");
   env["missing"] = missing;

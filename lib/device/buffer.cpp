@@ -9,6 +9,7 @@
 #include "tessera/base/number_format.hpp"
 
 #include "device/cpu/host_cache.hpp"
+#include "device/cuda/device_pool.hpp"
 
 namespace tessera {
 
@@ -25,8 +26,7 @@ Buffer::~Buffer() {
 
 Buffer allocate(std::size_t bytes, Device device, Purpose purpose) {
   if (bytes == 0) return {};
-  TESSERA_CHECK(device.is_cpu(), Code::not_supported,
-                fmt::format("this build cannot allocate on {}", device.to_string()));
+  if (!device.is_cpu()) return cuda::allocate_device(bytes, device, purpose);
   void* data = host_cache().allocate(bytes);
   TESSERA_CHECK(data != nullptr, Code::out_of_memory,
                 fmt::format("could not allocate {} for {} on {}. In use by this rank:\n{}",
@@ -37,7 +37,7 @@ Buffer allocate(std::size_t bytes, Device device, Purpose purpose) {
 }
 
 void release_cached_memory(Device device) {
-  if (device.is_cpu()) host_cache().trim();
+  device.is_cpu() ? host_cache().trim() : cuda::trim_device(device);
 }
 
 }  // namespace tessera

@@ -33,4 +33,8 @@ void Event::synchronize() const {
   if (mark_) backend_->wait_on_host(mark_.get());
 }
 
+bool Event::reached() const {
+  return !mark_ || backend_->reached(mark_.get());
+}
+
 }  // namespace tessera

@@ -32,6 +32,7 @@ TEST(Stream, CpuEventsAreReachedAtOnce) {
   const Stream stream;
   const Event event = stream.record();
   stream.wait(event);
+  EXPECT_TRUE(event.reached());
   event.synchronize();
   Event().synchronize();
   stream.synchronize();
@@ -49,6 +50,10 @@ struct Recorder final : Stream::Backend {
   }
   void wait(void*) override { calls.emplace_back("wait"); }
   void wait_on_host(void*) override { calls.emplace_back("wait on host"); }
+  bool reached(void*) override {
+    calls.emplace_back("reached");
+    return false;
+  }
 };
 
 TEST(Stream, HandsEverythingToItsBackend) {
@@ -59,9 +64,10 @@ TEST(Stream, HandsEverythingToItsBackend) {
   stream.fill_zero(&target, sizeof(int));
   const Event event = stream.record();
   stream.wait(event);
+  EXPECT_FALSE(event.reached());
   event.synchronize();
   stream.synchronize();
-  EXPECT_EQ(recorder->calls, (std::vector<std::string>{"copy", "zero", "record", "wait",
+  EXPECT_EQ(recorder->calls, (std::vector<std::string>{"copy", "zero", "record", "wait", "reached",
                                                        "wait on host", "synchronize"}));
   EXPECT_EQ(stream.native_handle(), recorder.get());
   EXPECT_EQ(target, 0) << "shared code does not touch device memory";

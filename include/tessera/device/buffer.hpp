@@ -57,7 +57,8 @@ class Buffer {
 
 /// Uninitialised memory, aligned to 64 bytes. Host blocks are cached for reuse, because returning
 /// large blocks to the system after every step costs a page fault per page. Zero bytes give an
-/// empty buffer. Errors: out_of_memory with the ledger's table.
+/// empty buffer. Device memory is born on the device's current stream (device/cuda.hpp says what
+/// that means). Errors: out_of_memory with the ledger's table, not_supported without the device.
 Buffer allocate(std::size_t bytes, Device device, Purpose purpose);
 
 /// Returns cached free blocks of the device to the system.

@@ -25,6 +25,7 @@ class Stream {
     virtual std::shared_ptr<void> record() = 0;
     virtual void wait(void* event) = 0;
     virtual void wait_on_host(void* event) = 0;
+    virtual bool reached(void* event) = 0;
   };
 
   Stream() = default;
@@ -55,6 +56,8 @@ class Event {
   Event() = default;
   /// Blocks the host until the mark is reached.
   void synchronize() const;
+  /// Whether the mark is reached, without blocking.
+  bool reached() const;
 
  private:
   friend class Stream;

@@ -4,7 +4,6 @@
 
 #include <cstddef>
 #include <cuda_runtime_api.h>
-#include <functional>
 #include <string>
 #include <tuple>
 #include <utility>
@@ -12,6 +11,7 @@
 #include "tessera/device/stream.hpp"
 
 #include "device/cuda/check.hpp"
+#include "device/cuda/device_guard.hpp"
 
 #ifdef TESSERA_CUDA_EMULATION
 #include "emulation/language.hpp"
@@ -42,10 +42,10 @@ struct Launcher<Kernel> {
   static void launch(cudaStream_t stream, dim3 grid, dim3 block, std::size_t shared_bytes,
                      Parameters... arguments) {
 #ifdef TESSERA_CUDA_EMULATION
-    emulation::launch(kernel_name<Kernel>(), grid, block, shared_bytes, stream,
-                      std::function<void()>([values = std::make_tuple(arguments...)] {
-                        std::apply(Kernel, values);
-                      }));
+    check_cuda(
+        emulation::launch(kernel_name<Kernel>(), grid, block, shared_bytes, stream,
+                          [values = std::make_tuple(arguments...)] { std::apply(Kernel, values); }),
+        kernel_name<Kernel>());
 #else
     // More than 48 KiB of dynamic shared memory has to be asked for.
     if (shared_bytes > 48 * 1024)
@@ -69,6 +69,7 @@ template <auto Kernel, class... Arguments>
 void launch(const Stream& stream, dim3 grid, dim3 block, std::size_t shared_bytes,
             Arguments... arguments) {
   if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
+  const DeviceGuard guard(stream.device().index);
   detail::Launcher<Kernel>::launch(static_cast<cudaStream_t>(stream.native_handle()), grid, block,
                                    shared_bytes, arguments...);
 }
