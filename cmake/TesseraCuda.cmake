@@ -86,7 +86,7 @@ function(tessera_cuda_sources target)
   target_link_libraries(${target} PRIVATE tessera_cuda_toolkit)
   if(TESSERA_CUDA STREQUAL emulated)
     set_source_files_properties(${ARGN} PROPERTIES LANGUAGE CXX
-      COMPILE_OPTIONS "-include;${PROJECT_SOURCE_DIR}/test/emulation/language.hpp;-fno-strict-aliasing;-fno-extern-tls-init;-Wno-unknown-pragmas"
+      COMPILE_OPTIONS "-include;${PROJECT_SOURCE_DIR}/test/emulation/language.hpp;-g1;-fsanitize=bounds,alignment;-fno-strict-aliasing;-fno-extern-tls-init;-ftls-model=initial-exec;-Wno-unknown-pragmas"
       COMPILE_DEFINITIONS TESSERA_CUDA_EMULATION
       INCLUDE_DIRECTORIES ${PROJECT_SOURCE_DIR}/test)
   else()
