@@ -9,6 +9,7 @@
 
 #include "emulation/block.hpp"
 #include "emulation/builtin.hpp"
+#include "emulation/protection.hpp"
 #include "emulation/shared_memory.hpp"
 
 extern "C" {
@@ -95,6 +96,7 @@ std::optional<Fault> run_blocks(const Grid& grid) {
 }  // namespace
 
 void execute(const Grid& grid) {
+  prepare_thread_for_faults();
   State& the = state();
   the.grid = &grid;
   blockDim = grid.threads;

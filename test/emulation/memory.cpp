@@ -2,14 +2,21 @@
 // Allocations end at a page that cannot be touched, and addresses are never used twice.
 #include "emulation/memory.hpp"
 
+#include <algorithm>
+#include <atomic>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <map>
 #include <new>
+#include <string>
 #include <sys/mman.h>
+#include <utility>
+#include <vector>
 
 #include <fmt/format.h>
+
+#include "emulation/protection.hpp"
 
 namespace tessera::emulation {
 
@@ -40,8 +47,9 @@ class Heap {
     if (range == MAP_FAILED) {
       throw std::bad_alloc();
     }
-    next_ = static_cast<std::byte*>(range);
+    begin_ = next_ = static_cast<std::byte*>(range);
     end_ = next_ + kReserved;
+    watch_accesses();
   }
 
   Allocation add(Allocation allocation) {
@@ -53,18 +61,18 @@ class Heap {
     // The end, not the begin, lies at the page's border: overruns are the common mistake.
     allocation.begin = next_ + pages - room;
     next_ += pages + kPageBytes;
-    if (allocation.stage == Allocation::Stage::live) {
-      open(allocation);
-    }
-    allocations_[allocation.begin] = allocation;
     used(allocation) += allocation.bytes;
-    return allocation;
+    Allocation& added = allocations_[allocation.begin] = allocation;
+    if (added.stage == Allocation::Stage::live) {
+      prepare(added);
+    }
+    return added;
   }
 
   void make_ready(std::byte* begin) {
     Allocation& allocation = allocations_.at(begin);
     allocation.stage = Allocation::Stage::live;
-    open(allocation);
+    prepare(allocation);
   }
 
   bool release(std::byte* begin, MemoryKind kind) {
@@ -78,20 +86,65 @@ class Heap {
     mmap(first_page(allocation), pages(allocation), PROT_NONE,
          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
     allocation.stage = Allocation::Stage::freed;
+    allocation.open = false;
+    std::erase(open_, &allocation);
     used(allocation) -= allocation.bytes;
     return true;
   }
 
-  /// The last allocation that begins at or before the address, if the address is in its pages or
-  /// right behind.
+  /// The allocation whose pages hold the address, else one less than a page away.
   const Allocation* find(const std::byte* address) const {
-    auto place = allocations_.upper_bound(const_cast<std::byte*>(address));
-    if (place == allocations_.begin()) {
-      return nullptr;
+    auto next = allocations_.upper_bound(const_cast<std::byte*>(address));
+    const Allocation* after = next == allocations_.end() ? nullptr : &next->second;
+    const Allocation* before = next == allocations_.begin() ? nullptr : &(--next)->second;
+    if (after != nullptr && address >= first_page(*after) - kPageBytes / 2) {
+      return after;
     }
-    const Allocation& allocation = (--place)->second;
-    return address < first_page(allocation) + pages(allocation) + kPageBytes ? &allocation
-                                                                             : nullptr;
+    const bool near =
+        before != nullptr && address < first_page(*before) + pages(*before) + kPageBytes;
+    return near ? before : nullptr;
+  }
+
+  bool contains(const std::byte* address) const { return address >= begin_ && address < end_; }
+
+  bool open(const std::byte* address) {
+    const auto* found = const_cast<Allocation*>(find(address));
+    if (found == nullptr || found->stage != Allocation::Stage::live ||
+        address < first_page(*found) || address >= first_page(*found) + pages(*found)) {
+      return false;
+    }
+    // Threads of a library that works for the device may come here at the same time.
+    while (opening_.test_and_set(std::memory_order_acquire)) {
+    }
+    open(const_cast<Allocation&>(*found));
+    opening_.clear(std::memory_order_release);
+    return true;
+  }
+
+  void close() {
+    for (Allocation* allocation : open_) {
+      mprotect(first_page(*allocation), pages(*allocation), PROT_NONE);
+      allocation->open = false;
+    }
+    open_.clear();
+  }
+
+  std::string find_damage() const {
+    std::string text;
+    for (const Allocation* allocation : open_) {
+      std::byte* const end = first_page(*allocation) + pages(*allocation);
+      for (const auto& [from, to] : {std::pair(first_page(*allocation), allocation->begin),
+                                     std::pair(allocation->begin + allocation->bytes, end)}) {
+        const std::byte* const damaged =
+            std::find_if(from, to, [](std::byte b) { return b != std::byte{kPoison}; });
+        if (damaged != to) {
+          // Mended, so that it is reported once.
+          text += (text.empty() ? "" : "; ") + describe_address(damaged);
+          std::memset(from, kPoison, static_cast<std::size_t>(to - from));
+        }
+      }
+    }
+    return text;
   }
 
   std::size_t& used(const Allocation& allocation) {
@@ -108,22 +161,38 @@ class Heap {
         allocation.bytes + static_cast<std::size_t>(allocation.begin - first_page(allocation)),
         kPageBytes);
   }
-  static void open(const Allocation& allocation) {
-    mprotect(first_page(allocation), pages(allocation), PROT_READ | PROT_WRITE);
+  void open(Allocation& allocation) {
+    if (!allocation.open) {
+      mprotect(first_page(allocation), pages(allocation), PROT_READ | PROT_WRITE);
+      allocation.open = true;
+      if (allocation.kind == MemoryKind::device) {
+        open_.push_back(&allocation);
+      }
+    }
+  }
+  void prepare(Allocation& allocation) {
+    open(allocation);
     if (allocation.kind == MemoryKind::device) {
       std::memset(first_page(allocation), kPoison, pages(allocation));
     }
   }
 
+  std::byte* begin_ = nullptr;
   std::byte* next_ = nullptr;
   std::byte* end_ = nullptr;
-  std::map<std::byte*, Allocation> allocations_;
+  std::map<std::byte*, Allocation> allocations_;  // pointers to members stay valid
+  std::vector<Allocation*> open_;                 // of devices
+  std::atomic_flag opening_;
   std::map<int, std::size_t> used_;
 };
 
+bool heap_exists = false;
+
+// Never destroyed: buffers in statics may outlive it.
 Heap& heap() {
-  static Heap the_heap;
-  return the_heap;
+  static Heap* const the_heap = new Heap;
+  heap_exists = true;
+  return *the_heap;
 }
 
 }  // namespace
@@ -168,6 +237,22 @@ std::string describe_address(const void* address) {
   return fmt::format("{} is byte {} of the {}{} allocation of {} bytes at {}", address, offset,
                      state, found->kind == MemoryKind::device ? "device" : "pinned", found->bytes,
                      static_cast<const void*>(found->begin));
+}
+
+bool is_emulated_memory(const void* address) {
+  return heap_exists && heap().contains(static_cast<const std::byte*>(address));
+}
+
+bool open_for_device(const void* address) {
+  return heap().open(static_cast<const std::byte*>(address));
+}
+
+void close_device_memory() {
+  heap().close();
+}
+
+std::string find_damage() {
+  return heap().find_damage();
 }
 
 MemoryUse memory_use(int device) {

@@ -16,6 +16,7 @@ struct Allocation {
   MemoryKind kind = MemoryKind::device;
   int device = 0;
   enum class Stage { reserved, live, freed } stage = Stage::live;
+  bool open = false;  ///< to accesses, now
 };
 
 /// Device memory filled with 0xFF between pages that cannot be touched; nullopt if the device is
@@ -32,6 +33,14 @@ bool release(void* begin, MemoryKind kind);
 std::optional<Allocation> find_allocation(const void* address);
 /// "17 bytes behind the end of the allocation of 400 bytes at 0x…"
 std::string describe_address(const void* address);
+
+bool is_emulated_memory(const void* address);
+/// Called by the handler of forbidden accesses: opens the live allocation around an address. False
+/// if there is none.
+bool open_for_device(const void* address);
+void close_device_memory();
+/// What lies around the open allocations and was overwritten, in words; "" if nothing.
+std::string find_damage();
 
 struct MemoryUse {
   std::size_t total = 0;

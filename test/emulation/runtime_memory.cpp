@@ -10,6 +10,7 @@
 #include "emulation/device_state.hpp"
 #include "emulation/emulation.hpp"
 #include "emulation/memory.hpp"
+#include "emulation/protection.hpp"
 #include "emulation/streams.hpp"
 
 struct CUmemPoolHandle_st {
@@ -114,6 +115,7 @@ cudaError_t allocate(void** data, std::size_t bytes, int device, cudaStream_t st
   if (bytes == 0) {
     return cudaSuccess;
   }
+  const ClosesMemory closes;
   const auto allocation = allocate_device(bytes, device, stream == nullptr);
   if (!allocation) {
     return cudaErrorMemoryAllocation;

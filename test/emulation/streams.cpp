@@ -15,6 +15,8 @@
 
 #include "emulation/device_state.hpp"
 #include "emulation/emulation.hpp"
+#include "emulation/memory.hpp"
+#include "emulation/protection.hpp"
 #include "emulation/random.hpp"
 
 using tessera::emulation::FaultKind;
@@ -92,6 +94,22 @@ bool can_run(const CUstream_st& stream) {
 
 enum class Progress { none, waiting, moved };
 
+const Work* running_work = nullptr;
+
+bool take_step(const Work& work) {
+  const struct Running {
+    explicit Running(const Work& one) { running_work = &one; }
+    ~Running() { running_work = nullptr; }
+  } running(work);
+  const DeviceSide side(work.what);
+  const bool done = work.step();
+  const std::string damage = find_damage();
+  if (!damage.empty()) {
+    report_fault(FaultKind::memory, work.what + " has written outside of allocations: " + damage);
+  }
+  return done;
+}
+
 Progress step_once() {
   std::vector<CUstream_st*> candidates;
   for (const auto& stream : registry().streams) {
@@ -106,7 +124,7 @@ Progress step_once() {
   // What runs may report a fault that a test's handler throws: it must not run a second time.
   Work work = std::move(stream.queue.front());
   stream.queue.pop_front();
-  if (work.step()) {
+  if (take_step(work)) {
     return Progress::moved;
   }
   stream.queue.push_front(std::move(work));
@@ -164,10 +182,17 @@ cudaError_t enqueue(cudaStream_t stream, std::string what, Step step) {
 
 bool progress() {
   const Guard guard(mutex());
-  return step_once() != Progress::none;
+  const ClosesMemory closes;
+  return running_work == nullptr && step_once() != Progress::none;
 }
 
 cudaError_t run_until(const std::function<bool()>& reached, const std::string& what) {
+  if (running_work != nullptr) {
+    report_fault(FaultKind::misuse,
+                 fmt::format("a wait for {} inside of {}", what, running_work->what));
+    return cudaErrorNotPermitted;
+  }
+  const ClosesMemory closes;
   while (!reached()) {
     switch (step_once()) {
       case Progress::none:
@@ -252,7 +277,7 @@ cudaError_t cudaStreamQuery(cudaStream_t stream) {
     return cudaErrorInvalidResourceHandle;
   }
   if (!stream->queue.empty() && choices().below(2) == 0) {
-    step_once();
+    progress();
   }
   return stream->queue.empty() ? cudaSuccess : cudaErrorNotReady;
 }
@@ -301,6 +326,7 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
 cudaError_t cudaLaunchHostFunc(cudaStream_t stream, cudaHostFn_t function, void* data) {
   const Guard guard(mutex());
   return enqueue(stream, "cudaLaunchHostFunc", [=] {
+    const HostSide host;
     function(data);
     return true;
   });
@@ -359,7 +385,7 @@ cudaError_t cudaEventQuery(cudaEvent_t event) {
   }
   const Marks& marks = *event->marks;
   if (marks.reached < marks.recorded && choices().below(2) == 0) {
-    step_once();
+    progress();
   }
   return marks.reached >= marks.recorded ? cudaSuccess : cudaErrorNotReady;
 }
