@@ -22,6 +22,9 @@ namespace tessera::checkpoint {
 namespace {
 
 constexpr std::int64_t kBlockBytes = std::int64_t{4} << 20;
+// A rank's parts lie in many places, where the system's read-ahead begins anew; shorter reads let
+// it run while earlier bytes are copied.
+constexpr std::int64_t kReadBytes = std::int64_t{1} << 20;
 
 }  // namespace
 
@@ -53,9 +56,11 @@ struct Reader::Impl {
   void read_stored(const DatasetInfo& info, std::int64_t begin, std::int64_t count,
                    void* out) const {
     const auto item = static_cast<std::int64_t>(size_of(info.dtype));
-    read_at(descriptor, out, static_cast<std::size_t>(count * item), info.offset + begin * item,
-            path);
-    bytes_read += count * item;
+    const std::int64_t offset = info.offset + begin * item, bytes = count * item;
+    for (std::int64_t done = 0; done < bytes; done += kReadBytes)
+      read_at(descriptor, static_cast<std::byte*>(out) + done,
+              static_cast<std::size_t>(std::min(kReadBytes, bytes - done)), offset + done, path);
+    bytes_read += bytes;
   }
 
   /// The part of a checksum that elements [begin, end) make.
