@@ -18,6 +18,12 @@ std::atomic<std::int64_t>& counter() {
   return flops;
 }
 
+// Read by every product, set rarely: a bit for each option.
+std::atomic<unsigned>& options_word() {
+  static std::atomic<unsigned> word{0};
+  return word;
+}
+
 // Fills in the default and refuses rows that would overlap.
 std::int64_t leading_dimension(const char* name, std::int64_t given, std::int64_t columns) {
   if (given == 0) return columns;
@@ -53,6 +59,15 @@ void gemm(const Stream& stream, const Gemm& args) {
   else
     cuda::gemm(stream, full);
   add_flops(2 * args.m * args.n * args.k);
+}
+
+void set_gemm_options(const GemmOptions& options) {
+  options_word().store((options.tf32 ? 1u : 0u) | (options.measure ? 2u : 0u));
+}
+
+GemmOptions gemm_options() {
+  const unsigned word = options_word().load(std::memory_order_relaxed);
+  return {.tf32 = (word & 1u) != 0, .measure = (word & 2u) != 0};
 }
 
 std::int64_t flop_count() {

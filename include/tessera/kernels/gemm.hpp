@@ -30,6 +30,18 @@ struct Gemm {
 };
 void gemm(const Stream& stream, const Gemm& args);
 
+/// How products are computed on CUDA devices, for the whole process; the CPU has no such choices.
+struct GemmOptions {
+  /// fp32 operands may lose 13 bits of their mantissa, to run on tensor cores.
+  bool tf32 = false;
+  /// The first product of each shape runs every candidate of cuBLASLt's heuristic and keeps the
+  /// fastest, instead of the one that should be. That call waits for the stream; which one is kept,
+  /// and with it the order of sums, may differ from run to run.
+  bool measure = false;
+};
+void set_gemm_options(const GemmOptions& options);
+GemmOptions gemm_options();
+
 /// Sum of 2 m n k over every matrix product of this process (gemm and attention), to compare with
 /// formulas.
 std::int64_t flop_count();

@@ -55,9 +55,6 @@ void embedding_forward(const Stream& stream, const EmbeddingForward&) {
 void embedding_backward(const Stream& stream, const EmbeddingBackward&) {
   absent(stream, "embedding_backward");
 }
-void gemm(const Stream& stream, const Gemm&) {
-  absent(stream, "gemm");
-}
 void layer_norm_forward(const Stream& stream, const LayerNormForward&) {
   absent(stream, "layer_norm_forward");
 }
