@@ -8,7 +8,7 @@
 #include "tessera/base/error.hpp"
 #include "tessera/kernels/gemm.hpp"
 
-#include "support/kernel_testing.hpp"
+#include "support/device_arrays.hpp"
 
 namespace tessera::kernels {
 namespace {
@@ -37,11 +37,12 @@ struct Layout {
         size(p.batch * batch) {}
 };
 
-// The arrays of one call.
+// The arrays of one call, on the host, and where the kernels find them.
 struct Arrays {
   Layout q_layout, k_layout;
   TypedArray q, k, v, y, lse, dy, dq, dk, dv;
-  Arrays(const Problem& p, DType dtype)
+  DeviceArrays on_device;
+  Arrays(const Problem& p, DType dtype, Device device = {})
       : q_layout(p, p.queries, p.heads),
         k_layout(p, p.keys, p.kv_heads),
         q(random_array(dtype, q_layout.size, 1)),
@@ -52,16 +53,28 @@ struct Arrays {
         dy(random_array(dtype, q_layout.size, 4)),
         dq(filled_array(dtype, q_layout.size, 7)),
         dk(filled_array(dtype, k_layout.size, 7)),
-        dv(filled_array(dtype, k_layout.size, 7)) {}
+        dv(filled_array(dtype, k_layout.size, 7)),
+        on_device(device) {}
+
+  void* at(TypedArray& array) { return on_device.at(array); }
+  void run(const AttentionForward& args) {
+    attention_forward(on_device.stream(), args);
+    on_device.fetch();
+  }
+  void run(const AttentionBackward& args) {
+    attention_forward(on_device.stream(), args.forward);
+    attention_backward(on_device.stream(), args);
+    on_device.fetch();
+  }
 };
 
 AttentionForward forward_args(const Problem& p, Arrays& a) {
   AttentionForward args{};
-  args.q = a.q.data();
-  args.k = a.k.data();
-  args.v = a.v.data();
-  args.y = a.y.data();
-  args.lse = a.lse.as<float>();
+  args.q = a.at(a.q);
+  args.k = a.at(a.k);
+  args.v = a.at(a.v);
+  args.y = a.at(a.y);
+  args.lse = static_cast<float*>(a.at(a.lse));
   args.batch = p.batch;
   args.heads = p.heads;
   args.kv_heads = p.kv_heads;
@@ -83,7 +96,7 @@ AttentionForward forward_args(const Problem& p, Arrays& a) {
 }
 
 AttentionBackward backward_args(const Problem& p, Arrays& a) {
-  return {forward_args(p, a), a.dy.data(), a.dq.data(), a.dk.data(), a.dv.data()};
+  return {forward_args(p, a), a.at(a.dy), a.at(a.dq), a.at(a.dk), a.at(a.dv)};
 }
 
 /// The same call in fp64 on values of `Arrays`.
@@ -247,6 +260,18 @@ const Problem kProblems[] = {
      .row_pad = 1,
      .batch_pad = 9},
     {.batch = 1, .heads = 2, .kv_heads = 2, .queries = 2, .keys = 65, .head_dim = 33},
+    // Long caches, which a GPU splits among blocks: whole vectors, then odd sizes.
+    {.batch = 1, .heads = 6, .kv_heads = 2, .queries = 1, .keys = 1100, .head_dim = 128},
+    {.batch = 2,
+     .heads = 4,
+     .kv_heads = 2,
+     .queries = 3,
+     .keys = 777,
+     .head_dim = 19,
+     .dropout = 0.1f,
+     .row_pad = 1},
+    // Tiles that are cut on every side.
+    {.batch = 1, .heads = 4, .kv_heads = 1, .queries = 97, .keys = 131, .head_dim = 96},
     {.batch = 1,
      .heads = 3,
      .kv_heads = 1,
@@ -257,13 +282,17 @@ const Problem kProblems[] = {
      .dropout = 0.25f},
 };
 
-class AttentionTest : public ::testing::TestWithParam<DType> {};
+class AttentionTest : public ::testing::TestWithParam<std::tuple<Device, DType>> {
+ protected:
+  Device device() const { return std::get<0>(GetParam()); }
+  DType dtype() const { return std::get<1>(GetParam()); }
+};
 
 TEST_P(AttentionTest, Forward) {
   for (const Problem& p : kProblems) {
-    Arrays a(p, GetParam());
+    Arrays a(p, dtype(), device());
     const AttentionForward args = forward_args(p, a);
-    attention_forward({}, args);
+    a.run(args);
     Reference reference(p, args, a);
     reference.forward(a.q.values(), a.k.values(), a.v.values());
     expect_close(a.y, reference.y, 2, describe(p));
@@ -273,10 +302,9 @@ TEST_P(AttentionTest, Forward) {
 
 TEST_P(AttentionTest, Backward) {
   for (const Problem& p : kProblems) {
-    Arrays a(p, GetParam());
+    Arrays a(p, dtype(), device());
     const AttentionBackward args = backward_args(p, a);
-    attention_forward({}, args.forward);
-    attention_backward({}, args);
+    a.run(args);
     Reference reference(p, args.forward, a);
     reference.backward(a.q.values(), a.k.values(), a.v.values(), a.dy.values());
     if (p.keys == 1) {  // the only probability is 1, whatever its score
@@ -298,12 +326,10 @@ TEST_P(AttentionTest, SameBitsForAnyNumberOfThreads) {
                   .keys = 140,
                   .head_dim = 24,
                   .dropout = 0.1f};
-  Arrays two(p, GetParam()), one(p, GetParam());
+  Arrays two(p, dtype(), device()), one(p, dtype(), device());
   const auto run = [&](Arrays& a, int count) {
     const WithThreads guard(count);
-    const AttentionBackward args = backward_args(p, a);
-    attention_forward({}, args.forward);
-    attention_backward({}, args);
+    a.run(backward_args(p, a));
   };
   run(two, 2);
   run(one, 1);
@@ -322,14 +348,13 @@ TEST_P(AttentionTest, ReadsAFusedProjectionInPlace) {
                   .queries = tokens,
                   .keys = tokens,
                   .head_dim = head_dim};
-  Arrays apart(p, GetParam());
-  const AttentionBackward expected = backward_args(p, apart);
-  attention_forward({}, expected.forward);
-  attention_backward({}, expected);
+  Arrays apart(p, dtype(), device());
+  AttentionBackward args = backward_args(p, apart);
+  apart.run(args);
 
-  const std::size_t size = size_of(GetParam());
-  TypedArray fused(GetParam(), static_cast<std::size_t>(2 * tokens * 3 * width));
-  TypedArray gradient = fused, y = apart.y;
+  const std::size_t size = size_of(dtype());
+  TypedArray fused(dtype(), static_cast<std::size_t>(2 * tokens * 3 * width));
+  TypedArray gradient = fused, y = apart.y, lse = apart.lse;
   const auto copy_row = [&](TypedArray& array, std::int64_t row, std::int64_t part) {
     return static_cast<unsigned char*>(array.data()) +
            static_cast<std::size_t>((row * 3 + part) * width) * size;
@@ -342,19 +367,26 @@ TEST_P(AttentionTest, ReadsAFusedProjectionInPlace) {
           copy_row(fused, r, part),
           static_cast<unsigned char*>(parts[part]->data()) + static_cast<std::size_t>(r) * bytes,
           bytes);
-  AttentionBackward args = expected;
-  args.forward.q = copy_row(fused, 0, 0);
-  args.forward.k = copy_row(fused, 0, 1);
-  args.forward.v = copy_row(fused, 0, 2);
-  args.forward.y = y.data();
+  DeviceArrays on_device(device());
+  const auto part_of = [&](TypedArray& array, std::int64_t part) {
+    return static_cast<unsigned char*>(on_device.at(array)) +
+           static_cast<std::size_t>(part * width) * size;
+  };
+  args.forward.q = part_of(fused, 0);
+  args.forward.k = part_of(fused, 1);
+  args.forward.v = part_of(fused, 2);
+  args.forward.y = on_device.at(y);
+  args.forward.lse = static_cast<float*>(on_device.at(lse));
+  args.dy = on_device.at(apart.dy);
   args.forward.q_row_stride = args.forward.k_row_stride = args.forward.v_row_stride = 3 * width;
   args.forward.q_batch_stride = args.forward.k_batch_stride = args.forward.v_batch_stride =
       tokens * 3 * width;
-  args.dq = copy_row(gradient, 0, 0);
-  args.dk = copy_row(gradient, 0, 1);
-  args.dv = copy_row(gradient, 0, 2);
-  attention_forward({}, args.forward);
-  attention_backward({}, args);
+  args.dq = part_of(gradient, 0);
+  args.dk = part_of(gradient, 1);
+  args.dv = part_of(gradient, 2);
+  attention_forward(on_device.stream(), args.forward);
+  attention_backward(on_device.stream(), args);
+  on_device.fetch();
   EXPECT_EQ(y, apart.y);
   TypedArray* gradients[] = {&apart.dq, &apart.dk, &apart.dv};
   for (std::int64_t r = 0; r < 2 * tokens; ++r)
@@ -371,18 +403,24 @@ TEST_P(AttentionTest, NanComesThrough) {
   for (const std::int64_t queries : {1, 40}) {
     const Problem p{
         .batch = 1, .heads = 1, .kv_heads = 1, .queries = queries, .keys = 40, .head_dim = 8};
-    Arrays a(p, GetParam());
+    Arrays a(p, dtype(), device());
     Doubles keys = a.k.values();
     keys[static_cast<std::size_t>(39 * 8)] = std::numeric_limits<double>::quiet_NaN();
-    a.k = TypedArray(GetParam(), keys);
-    attention_forward({}, forward_args(p, a));
+    a.k = TypedArray(dtype(), keys);
+    a.run(forward_args(p, a));
     const Doubles y = a.y.values();
     for (std::size_t i = 0; i < y.size(); ++i)
       EXPECT_EQ(std::isnan(y[i]), i / 8 == static_cast<std::size_t>(queries - 1)) << i;
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Types, AttentionTest, kernel_types(), type_name);
+std::string test_name(const ::testing::TestParamInfo<std::tuple<Device, DType>>& info) {
+  return device_name(std::get<0>(info.param)) + "_" + to_string(std::get<1>(info.param));
+}
+
+INSTANTIATE_TEST_SUITE_P(Types, AttentionTest,
+                         ::testing::Combine(::testing::ValuesIn(kernel_devices()), kernel_types()),
+                         test_name);
 
 // The reference's own gradients, which the kernels are held against.
 TEST(AttentionReference, GradientsMatchNumericDifferences) {

@@ -25,12 +25,6 @@ void activation_backward(const Stream& stream, const ActivationBackward&) {
 void adamw(const Stream& stream, const AdamW&) {
   absent(stream, "adamw");
 }
-void attention_forward(const Stream& stream, const AttentionForward&) {
-  absent(stream, "attention_forward");
-}
-void attention_backward(const Stream& stream, const AttentionBackward&) {
-  absent(stream, "attention_backward");
-}
 void cross_entropy(const Stream& stream, const CrossEntropy&) {
   absent(stream, "cross_entropy");
 }
