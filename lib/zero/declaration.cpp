@@ -6,6 +6,7 @@
 
 #include "tessera/base/error.hpp"
 #include "tessera/comm/runtime.hpp"
+#include "tessera/kernels/elementwise.hpp"
 #include "tessera/optim/parameter_groups.hpp"
 
 #include "zero/agreement.hpp"
@@ -31,9 +32,17 @@ const Options& checked(const Options& options) {
           "elements, at least 0");
   require(options.reduction == Reduction::sum || options.reduction == Reduction::mean, "reduction",
           to_string(options.reduction), "sum or mean");
-  TESSERA_CHECK(options.dtype == DType::fp32 || options.dtype == DType::bf16, Code::not_supported,
-                fmt::format("the partitioned optimizer cannot train in {} yet: fp32 or bf16",
+  const bool trains =
+      options.dtype == DType::fp32 || options.dtype == DType::bf16 || options.dtype == DType::fp16;
+  TESSERA_CHECK(trains, Code::not_supported,
+                fmt::format("the partitioned optimizer cannot train in {}: fp32, bf16 or fp16",
                             to_string(options.dtype)));
+  TESSERA_CHECK(
+      options.accumulation_dtype == DType::fp32 || options.accumulation_dtype == options.dtype,
+      Code::not_supported,
+      fmt::format("gradients of a run in {} cannot accumulate in {}: fp32 or {}",
+                  to_string(options.dtype), to_string(options.accumulation_dtype),
+                  to_string(options.dtype)));
   return options;
 }
 
@@ -41,10 +50,10 @@ const Options& checked(const Options& options) {
 /// together.
 std::string describe(const Options& o) {
   const optim::UpdateOptions& r = o.rule;
-  return fmt::format("{} {} {} {} {} {} {} {} {} {}\n", o.stage, to_string(o.dtype),
+  return fmt::format("{} {} {} {} {} {} {} {} {} {} {}\n", o.stage, to_string(o.dtype),
                      o.gradient_clipping, to_string(o.reduction), o.accumulation_steps,
-                     o.reduce_every_micro_batch, o.reduce_bucket_size, o.gather_bucket_size,
-                     o.prefetch_elements, o.overlap) +
+                     to_string(o.accumulation_dtype), o.reduce_every_micro_batch,
+                     o.reduce_bucket_size, o.gather_bucket_size, o.prefetch_elements, o.overlap) +
          fmt::format("{} {} {} {} {} {} {} {} {} {} {}\n", r.type, r.lr, r.weight_decay, r.beta1,
                      r.beta2, r.epsilon, r.adam_w_mode, r.bias_correction, r.momentum, r.dampening,
                      r.nesterov);
@@ -141,6 +150,14 @@ void PartitionedOptimizer::Impl::take_values_of_rank_0() {
       group.broadcast(view.data, view.shape.numel(), view.dtype, 0, context.stream).wait();
 }
 
+void PartitionedOptimizer::Impl::start_masters() {
+  for (int u = 0; u < context.units(); ++u)
+    for (const FlatPiece& piece : layout.pieces(u, context.held(u)))
+      if (float* master = states->master(u, piece.unit_begin))
+        kernels::cast(context.stream, parameters->held(piece, u), options.dtype, master,
+                      DType::fp32, piece.count);
+}
+
 PartitionedOptimizer::PartitionedOptimizer(Communicator& group, const Options& options)
     : impl_(std::make_unique<Impl>(group, options)) {}
 
@@ -169,6 +186,11 @@ int PartitionedOptimizer::add(const std::string& name, const Shape& shape, bf16*
   return add(ParamView{name, shape, data, gradient, DType::bf16, Device{}, options});
 }
 
+int PartitionedOptimizer::add(const std::string& name, const Shape& shape, fp16* data,
+                              fp16* gradient, const ParameterOptions& options) {
+  return add(ParamView{name, shape, data, gradient, DType::fp16, Device{}, options});
+}
+
 int PartitionedOptimizer::add(const std::string& name, const Shape& shape,
                               const ParameterOptions& options) {
   return impl_->add(
@@ -180,7 +202,9 @@ void PartitionedOptimizer::commit() {
   TESSERA_CHECK(!impl_->parameters, Code::invalid_argument, "commit() was called before");
   impl_->check_declaration();
   impl_->make_storage();
-  if (impl_->kind == Impl::Kind::lent) impl_->take_values_of_rank_0();
+  if (impl_->kind != Impl::Kind::lent) return;
+  impl_->take_values_of_rank_0();
+  impl_->start_masters();
 }
 
 }  // namespace tessera::zero

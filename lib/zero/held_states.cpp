@@ -16,6 +16,8 @@ Buffer zeroed(const Context& context, std::size_t size) {
 
 HeldStates::HeldStates(const Context& context, const optim::UpdateRule& rule) : context_(context) {
   if (context.dtype() == DType::bf16) low_ = zeroed(context, sizeof(std::uint16_t));
+  if (context.dtype() == DType::fp16 && !context.options.inference)
+    master_ = zeroed(context, sizeof(float));
   for (std::size_t i = 0; i < rule.state_names().size(); ++i)
     states_.push_back(zeroed(context, sizeof(float)));
 }
@@ -23,6 +25,11 @@ HeldStates::HeldStates(const Context& context, const optim::UpdateRule& rule) : 
 std::uint16_t* HeldStates::low(int unit, std::int64_t unit_begin) const {
   if (!low_) return nullptr;
   return low_.as<std::uint16_t>() + context_.held_index(unit, unit_begin);
+}
+
+float* HeldStates::master(int unit, std::int64_t unit_begin) const {
+  if (!master_) return nullptr;
+  return master_.as<float>() + context_.held_index(unit, unit_begin);
 }
 
 float* HeldStates::state(std::size_t which, int unit, std::int64_t unit_begin) const {

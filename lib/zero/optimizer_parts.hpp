@@ -32,6 +32,8 @@ struct PartitionedOptimizer::Impl {
   void check_declaration() const;
   void make_storage();
   void take_values_of_rank_0();
+  /// Of lent fp16 arrays: their values.
+  void start_masters();
   bool reduces_early() const {
     return options.accumulation_steps > 1 && options.reduce_every_micro_batch;
   }

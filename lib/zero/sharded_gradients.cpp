@@ -75,7 +75,7 @@ class ShardedGradients : public GradientStore {
 
 ShardedGradients::ShardedGradients(const Context& context, SliceNorm& norm)
     : context_(context), norm_(norm), units_(static_cast<std::size_t>(context.units())) {
-  held_type_ = sums_micro_batches() ? DType::fp32 : context.dtype();
+  held_type_ = sums_micro_batches() ? context.options.accumulation_dtype : context.dtype();
   slices_ = allocate(bytes_of(context.layout.padded() / context.ranks(), held_type_), Device{},
                      Purpose::gradients);
   queue_.emplace(
@@ -154,9 +154,9 @@ void ShardedGradients::add_to_slice(const BucketPart& part) {
   const void* source = element(written(part.unit), context_.rank() * slice + part.begin, dtype);
   void* sum = slice_at(part.unit, part.begin);
   if (micro_batch_.first())
-    kernels::cast(context_.stream, source, dtype, sum, DType::fp32, part.count);
+    kernels::cast(context_.stream, source, dtype, sum, held_type_, part.count);
   else
-    kernels::accumulate(context_.stream, source, dtype, 1, sum, DType::fp32, part.count);
+    kernels::accumulate(context_.stream, source, dtype, 1, sum, held_type_, part.count);
 }
 
 void ShardedGradients::abandon() {

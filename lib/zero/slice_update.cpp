@@ -30,9 +30,12 @@ void SliceUpdate::update(int unit, const FlatPiece& run, const UpdateValues& val
   std::vector<float*> state;
   for (std::size_t i = 0; i < states.states(); ++i)
     state.push_back(states.state(i, unit, run.unit_begin));
+  void* weights = parameters.held(run, unit);
+  float* master = states.master(unit, run.unit_begin);
   const optim::Slice slice{
-      .parameter = parameters.held(run, unit),
+      .parameter = master != nullptr ? master : weights,
       .low = states.low(unit, run.unit_begin),
+      .rounded = master != nullptr ? static_cast<fp16*>(weights) : nullptr,
       .gradient = gradients.held(run, unit),
       .gradient_type = gradients.held_type(),
       .gradient_scale = values.gradient_scale,

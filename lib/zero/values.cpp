@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "tessera/base/error.hpp"
+#include "tessera/kernels/elementwise.hpp"
 #include "tessera/kernels/split_master.hpp"
 
 #include "zero/optimizer_parts.hpp"
@@ -41,9 +42,10 @@ void PartitionedOptimizer::load(int parameter, std::int64_t begin, std::int64_t 
   const float* source = values + (range.begin - begin);
   const Stream& stream = impl_->context.stream;
   if (std::uint16_t* low = impl_->states->low(flat.unit, piece.unit_begin))
-    kernels::split(stream, source, static_cast<bf16*>(target), low, range.count);
-  else
-    stream.copy(target, source, bytes_of(range.count, DType::fp32));
+    return kernels::split(stream, source, static_cast<bf16*>(target), low, range.count);
+  if (float* master = impl_->states->master(flat.unit, piece.unit_begin))
+    stream.copy(master, source, bytes_of(range.count, DType::fp32));
+  kernels::cast(stream, source, DType::fp32, target, dtype(), range.count);
 }
 
 void PartitionedOptimizer::finish_load() {
@@ -67,9 +69,10 @@ void PartitionedOptimizer::master(int parameter, std::int64_t begin, std::int64_
   const void* source = impl_->parameters->held(piece, flat.unit);
   const Stream& stream = impl_->context.stream;
   if (const std::uint16_t* low = impl_->states->low(flat.unit, piece.unit_begin))
-    kernels::join(stream, static_cast<const bf16*>(source), low, values, count);
-  else
-    stream.copy(values, source, bytes_of(count, DType::fp32));
+    return kernels::join(stream, static_cast<const bf16*>(source), low, values, count);
+  if (const float* master = impl_->states->master(flat.unit, piece.unit_begin))
+    return stream.copy(values, master, bytes_of(count, DType::fp32));
+  kernels::cast(stream, source, dtype(), values, DType::fp32, count);
 }
 
 const std::vector<std::string>& PartitionedOptimizer::state_names() const {

@@ -29,7 +29,9 @@ class WholeGradients : public GradientStore {
   }
   void finish(MicroBatch micro_batch) override;
   void abandon() override { queue_->abandon(); }
-  DType held_type() const override { return reduced_ ? DType::fp32 : written_type_; }
+  DType held_type() const override {
+    return reduced_ ? context_.options.accumulation_dtype : written_type_;
+  }
   const void* held(const FlatPiece& piece, int unit) const override {
     return held_at(unit, piece.unit_begin);
   }
@@ -50,7 +52,7 @@ class WholeGradients : public GradientStore {
   bool accumulates_;
   DType written_type_;
   Buffer written_;  // all units, padded
-  Buffer reduced_;  // stage 0 that reduces every micro-batch: fp32 sums of what was reduced
+  Buffer reduced_;  // stage 0 that reduces every micro-batch: sums of what was reduced
   std::optional<FlatArrays> arrays_;
   std::optional<StagedReduction> staged_reduction_;
   std::optional<BucketQueue> queue_;
@@ -62,14 +64,15 @@ WholeGradients::WholeGradients(const Context& context, SliceNorm& norm)
   const Options& options = context.options;
   const bool several = options.accumulation_steps > 1;
   accumulates_ = several && !options.reduce_every_micro_batch;
-  written_type_ = accumulates_ ? DType::fp32 : options.dtype;
+  written_type_ = accumulates_ ? options.accumulation_dtype : options.dtype;
   const bool sums_reduced = several && !accumulates_;
   const std::int64_t elements = context.layout.padded();
   if (elements > 0)
     written_ = context.group.allocate(bytes_of(elements, written_type_),
                                       sums_reduced ? Purpose::buckets : Purpose::gradients);
   if (sums_reduced)
-    reduced_ = allocate(bytes_of(elements, DType::fp32), Device{}, Purpose::gradients);
+    reduced_ =
+        allocate(bytes_of(elements, options.accumulation_dtype), Device{}, Purpose::gradients);
   const bool ranges = context.holds_whole_states() && !staged();
   std::vector<Bucket> plan = ranges ? plan_ranges(context.layout, options.reduce_bucket_size)
                                     : plan_slices(context.layout, options.reduce_bucket_size, true);
@@ -107,11 +110,11 @@ Work WholeGradients::start_in_place(const Bucket& bucket) {
 void WholeGradients::complete_in_place(const Bucket& bucket) {
   if (!reduced_) return;
   const void* source = element(written_.data(), bucket.start, context_.dtype());
-  void* sum = element(reduced_.data(), bucket.start, DType::fp32);
+  void* sum = element(reduced_.data(), bucket.start, held_type());
   if (micro_batch_.first())
-    kernels::cast(context_.stream, source, context_.dtype(), sum, DType::fp32, bucket.elements);
+    kernels::cast(context_.stream, source, context_.dtype(), sum, held_type(), bucket.elements);
   else
-    kernels::accumulate(context_.stream, source, context_.dtype(), 1, sum, DType::fp32,
+    kernels::accumulate(context_.stream, source, context_.dtype(), 1, sum, held_type(),
                         bucket.elements);
 }
 

@@ -49,7 +49,8 @@ void expect_last_logits(const Tensor& whole, const Tensor& last, std::int64_t po
 }
 
 TEST(Gpt2Cache, AgreesWithTheWholeSequence) {
-  for (const auto& [dtype, tolerance] : {std::pair{DType::fp32, 1e-4f}, {DType::bf16, 0.25f}}) {
+  for (const auto& [dtype, tolerance] :
+       {std::pair{DType::fp32, 1e-4f}, {DType::bf16, 0.25f}, {DType::fp16, 0.03f}}) {
     Gpt2 model(config(), {.dtype = dtype});
     StrictOwner owner(model, dtype);
     owner.initialize(1);

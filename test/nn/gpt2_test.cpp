@@ -94,7 +94,7 @@ TEST(Gpt2, HooksOfAnUntiedHead) {
 
 TEST(Gpt2, RecomputationNeverChangesABit) {
   const Batch batch = random_batch(3, 17, 41, 2);
-  for (const DType dtype : {DType::fp32, DType::bf16}) {
+  for (const DType dtype : {DType::fp32, DType::bf16, DType::fp16}) {
     const Outcome plain = train(small_config(), {.dtype = dtype}, batch);
     EXPECT_TRUE(std::isfinite(plain.loss));
     for (const auto recompute : {Recompute::selective, Recompute::full})

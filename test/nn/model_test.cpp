@@ -24,7 +24,7 @@ TEST(Model, IsChosenByType) {
   EXPECT_THROW(make_model("{}", {}), Error);
   EXPECT_THROW(make_model("nothing", {}), Error);
   EXPECT_THROW(make_model(R"({"model_type": "llama"})", {}), Error);
-  EXPECT_THROW(make_model(kTiny, {.dtype = DType::fp16}), Error);
+  EXPECT_THROW(make_model(kTiny, {.dtype = DType::fp64}), Error);
   EXPECT_THROW(parse_recompute("some"), Error);
 }
 

@@ -89,6 +89,34 @@ TEST(NonFiniteGradients, OfSeveralParametersNameTheFirst) {
   EXPECT_EQ(result.non_finite_owner, 0);
 }
 
+TEST(NonFiniteGradients, OfFp16AppearInTheSumOverRanks) {
+  for (const int stage : {0, 1, 2, 3}) {
+    PartitionedOptimizer optimizer(world(), usual_options(stage, DType::fp16));
+    start(optimizer);
+    const Outcome before = testing::outcome(optimizer);
+    const auto reduce = [&](float value) {
+      const int p = optimizer.layout().find("wte"), unit = optimizer.layout().parameter(p).unit;
+      optimizer.attach_gradients(unit);
+      auto* gradient = static_cast<fp16*>(optimizer.gradient_data(p));
+      for (std::int64_t i = 0; i < optimizer.layout().parameter(p).numel(); ++i)
+        gradient[i] = fp16::from_float(i == 7 ? value : 0.0f);
+      optimizer.gradients_ready(unit);
+      optimizer.end_micro_batch();
+      return optimizer.step({.loss_scale = 1024});
+    };
+    // Every rank's gradient is finite: 60000 of each are 65504 at most only on one rank.
+    const StepResult result = reduce(60000);
+    EXPECT_EQ(result.applied, world().size() == 1);
+    if (!result.applied) {
+      EXPECT_EQ(result.non_finite_parameter, "wte");
+      EXPECT_TRUE(testing::outcome(optimizer) == before);
+    }
+    const StepResult next = reduce(1024);
+    EXPECT_TRUE(next.applied);
+    EXPECT_DOUBLE_EQ(next.grad_norm, world().size());
+  }
+}
+
 TEST(Clipping, ScalesByTheGlobalNorm) {
   for (const int stage : {0, 3}) {
     Options options = usual_options(stage, DType::fp32);
@@ -228,7 +256,8 @@ TEST(OptionsCheck, RefusesImpossibleValues) {
     EXPECT_THROW(PartitionedOptimizer(world(), options), Error);
   };
   refuses([](Options& o) { o.stage = 4; });
-  refuses([](Options& o) { o.dtype = DType::fp16; });
+  refuses([](Options& o) { o.dtype = DType::fp64; });
+  refuses([](Options& o) { o.accumulation_dtype = DType::bf16; });
   refuses([](Options& o) { o.accumulation_steps = 0; });
   refuses([](Options& o) { o.gradient_clipping = -1; });
   refuses([](Options& o) { o.reduce_bucket_size = 0; });

@@ -34,15 +34,17 @@ struct Case {
   DType dtype;
   int k;
   bool every;
+  DType sums = DType::fp32;
 };
 
 std::vector<Case> all_cases() {
   std::vector<Case> cases;
   for (const int stage : {0, 1, 2, 3})
-    for (const DType dtype : {DType::fp32, DType::bf16})
+    for (const DType dtype : {DType::fp32, DType::bf16, DType::fp16})
       for (const int k : {1, 3})
         for (const bool every : {false, true})
-          if (k > 1 || !every) cases.push_back({stage, dtype, k, every});
+          for (const DType sums : {DType::fp32, dtype})
+            if (k > 1 || (!every && sums == dtype)) cases.push_back({stage, dtype, k, every, sums});
   return cases;
 }
 
@@ -50,6 +52,7 @@ Options options_of(const Case& c) {
   Options options = usual_options(c.stage, c.dtype);
   options.accumulation_steps = c.k;
   options.reduce_every_micro_batch = c.every;
+  options.accumulation_dtype = c.sums;
   options.reduce_bucket_size = 20000;
   options.gather_bucket_size = 15000;
   return options;
@@ -57,7 +60,7 @@ Options options_of(const Case& c) {
 
 std::string text(const Case& c) {
   return "stage " + std::to_string(c.stage) + " " + to_string(c.dtype) + " k " +
-         std::to_string(c.k) + (c.every ? " every" : "");
+         std::to_string(c.k) + (c.every ? " every" : "") + " sums " + to_string(c.sums);
 }
 
 TEST(Traffic, EqualsTheFormulas) {
@@ -89,7 +92,7 @@ TEST(Traffic, EqualsTheFormulas) {
     const Traffic::Count scattered = total(traffic, "reduce_scatter");
     const Traffic::Count gathered = total(traffic, "all_gather");
     if (c.stage == 0) {
-      const bool staged = c.k > 1 && !c.every && c.dtype != DType::fp32;
+      const bool staged = c.k > 1 && !c.every && c.dtype != c.sums;
       const auto ranges =
           static_cast<std::int64_t>(plan_ranges(layout, options.reduce_bucket_size).size());
       EXPECT_EQ(reduced.bytes, 2 * reductions * volume);
@@ -136,6 +139,21 @@ Held now() {
           ledger.current(Purpose::optimizer)};
 }
 
+/// Two fp32 states, and what a 16-bit weight lacks of its master.
+std::int64_t optimizer_bytes(DType dtype) {
+  if (dtype == DType::bf16) return 10;
+  return dtype == DType::fp16 ? 12 : 8;
+}
+
+/// The right columns of the table in doc/numerics.md.
+std::int64_t bytes_in_all(const Case& c, std::int64_t whole, std::int64_t part) {
+  const std::int64_t fp32[] = {16 * whole, 8 * whole + 8 * part, 4 * whole + 12 * part, 16 * part};
+  const std::int64_t bf16[] = {14 * whole, 4 * whole + 10 * part, 2 * whole + 12 * part, 14 * part};
+  const std::int64_t fp16[] = {16 * whole, 4 * whole + 12 * part, 2 * whole + 14 * part, 16 * part};
+  if (c.dtype == DType::bf16) return bf16[c.stage];
+  return c.dtype == DType::fp16 ? fp16[c.stage] : fp32[c.stage];
+}
+
 TEST(Memory, EqualsTheFormulas) {
   const std::int64_t n = world().size();
   for (const Case& c : all_cases()) {
@@ -150,21 +168,17 @@ TEST(Memory, EqualsTheFormulas) {
 
     const std::int64_t whole = optimizer.layout().padded(), part = whole / n;
     const auto e = static_cast<std::int64_t>(size_of(c.dtype));
-    const std::int64_t gradient_bytes = c.k > 1 ? 4 : e;
+    const auto gradient_bytes = static_cast<std::int64_t>(size_of(c.k > 1 ? c.sums : c.dtype));
     const bool whole_gradients = c.stage == 0 || (c.stage == 1 && !c.every);
     EXPECT_EQ(after.parameters - before.parameters, (c.stage == 3 ? part : whole) * e);
     EXPECT_EQ(after.gradients - before.gradients,
               (whole_gradients ? whole : part) * gradient_bytes);
     EXPECT_EQ(after.optimizer - before.optimizer,
-              (c.stage == 0 ? whole : part) * (c.dtype == DType::bf16 ? 10 : 8));
+              (c.stage == 0 ? whole : part) * optimizer_bytes(c.dtype));
     if (c.k > 1) continue;
     const std::int64_t all = after.parameters + after.gradients + after.optimizer -
                              before.parameters - before.gradients - before.optimizer;
-    const bool split = c.dtype == DType::bf16;
-    const std::int64_t expected[] = {
-        (split ? 14 : 16) * whole, split ? 4 * whole + 10 * part : 8 * whole + 8 * part,
-        split ? 2 * whole + 12 * part : 4 * whole + 12 * part, (split ? 14 : 16) * part};
-    EXPECT_EQ(all, expected[c.stage]);
+    EXPECT_EQ(all, bytes_in_all(c, whole, part));
   }
 }
 

@@ -25,11 +25,17 @@ float to_float(float x) {
 float to_float(bf16 x) {
   return x.to_float();
 }
+float to_float(fp16 x) {
+  return x.to_float();
+}
 void assign(float& x, float value) {
   x = value;
 }
 void assign(bf16& x, float value) {
   x = bf16::from_float(value);
+}
+void assign(fp16& x, float value) {
+  x = fp16::from_float(value);
 }
 
 /// The model's arrays as a simulation code would hold them.
@@ -80,7 +86,7 @@ Outcome train_lent(const Options& options, int steps, bool units = true) {
   result.norms = norms;
   for (std::size_t p = 0; p < caller.weights.size(); ++p)
     for (std::size_t i = 0; i < caller.weights[p].size(); ++i) {
-      // The caller's arrays are whole and up to date: they show the master, rounded half up.
+      // The caller's arrays are whole and up to date: they show the master, rounded.
       const float whole = testing::to_float(result.master[p][i]);
       EXPECT_NEAR(to_float(caller.weights[p][i]), whole, (std::is_same_v<T, float> ? 0 : 0.004));
     }
@@ -100,6 +106,28 @@ TEST(LentArrays, InBf16AreEqualInEveryStage) {
   const Outcome expected = train_lent<bf16>(usual_options(0, DType::bf16), 3);
   for (const int stage : {1, 2, 3})
     EXPECT_TRUE(train_lent<bf16>(usual_options(stage, DType::bf16), 3) == expected) << stage;
+}
+
+TEST(LentArrays, InFp16AreEqualInEveryStage) {
+  const Outcome expected = train_lent<fp16>(usual_options(0, DType::fp16), 3);
+  for (const int stage : {1, 2, 3})
+    EXPECT_TRUE(train_lent<fp16>(usual_options(stage, DType::fp16), 3) == expected) << stage;
+}
+
+TEST(LentArrays, InFp16KeepWhatRoundingTakesAway) {
+  Options options = usual_options(1, DType::fp16);
+  options.rule.lr = 1e-5;  // a 50th of a unit in the last place of 0.5
+  options.rule.weight_decay = 0;
+  options.gradient_clipping = 0;
+  PartitionedOptimizer optimizer(world(), options);
+  std::vector<fp16> w(100, fp16::from_float(0.5f)), g(100);
+  optimizer.add("w", {100}, w.data(), g.data());
+  optimizer.commit();
+  for (int step = 0; step < 100; ++step) {
+    g.assign(100, fp16::from_float(-1.0f));
+    optimizer.step();
+  }
+  for (const fp16 weight : w) EXPECT_NEAR(weight.to_float(), 0.5 + 100 * 1e-5, 0x1p-12);
 }
 
 TEST(LentArrays, DoNotDependOnBucketsOrOverlap) {

@@ -62,6 +62,26 @@ TEST_P(Stages, AreAllEqualWhenEveryMicroBatchIsReduced) {
   }
 }
 
+TEST_P(Stages, AreEqualWhereSumsAreRounded) {
+  for (const int first : {0, 2}) {
+    Options options = usual_options(first, GetParam());
+    options.accumulation_steps = 3;
+    const Outcome wide = train(world(), options, kSteps);
+    options.accumulation_dtype = GetParam();
+    const Outcome expected = train(world(), options, kSteps);
+    EXPECT_EQ(wide == expected, GetParam() == DType::fp32);
+    options.stage = first + 1;
+    expect_same(expected, options);
+    options.reduce_every_micro_batch = true;
+    if (first == 2) {
+      for (const int stage : {0, 1, 2, 3}) {
+        options.stage = stage;
+        expect_same(expected, options);
+      }
+    }
+  }
+}
+
 TEST_P(Stages, DoNotDependOnBucketsOverlapOrPrefetch) {
   for (const int k : {1, 2}) {
     for (const int stage : {0, 1, 2, 3}) {
@@ -79,7 +99,7 @@ TEST_P(Stages, DoNotDependOnBucketsOverlapOrPrefetch) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Types, Stages, ::testing::Values(DType::fp32, DType::bf16),
+INSTANTIATE_TEST_SUITE_P(Types, Stages, ::testing::Values(DType::fp32, DType::bf16, DType::fp16),
                          [](const auto& type) { return std::string(to_string(type.param)); });
 
 TEST(Training, FollowsFp64) {
@@ -100,8 +120,10 @@ TEST(Training, FollowsFp64) {
   }
 }
 
-TEST(Training, InBf16StaysCloseToFp64) {
-  const Options options = usual_options(3, DType::bf16);
+class HalfTraining : public ::testing::TestWithParam<DType> {};
+
+TEST_P(HalfTraining, StaysCloseToFp64) {
+  const Options options = usual_options(3, GetParam());
   const Outcome ours = train(world(), options, 3);
   std::vector<double> norms;
   const auto exact =
@@ -112,12 +134,12 @@ TEST(Training, InBf16StaysCloseToFp64) {
   for (std::size_t p = 0; p < exact.size(); ++p)
     for (std::size_t i = 0; i < exact[p].size(); ++i, ++count)
       error += std::abs(testing::to_float(ours.master[p][i]) - exact[p][i]);
-  // Three updates of at most lr each; the 16 low bits keep what bf16 alone would lose.
+  // Three updates of at most lr each; the master keeps what 16 bits alone would lose.
   EXPECT_LT(error / count, 2e-4);
 }
 
-TEST(Training, SplitMasterKeepsUpdatesBelowBf16Resolution) {
-  Options options = usual_options(1, DType::bf16);
+TEST_P(HalfTraining, MasterKeepsUpdatesBelowTheTypesResolution) {
+  Options options = usual_options(1, GetParam());
   options.rule.lr = 1e-6;
   options.rule.weight_decay = 0;
   const Outcome before = train(world(), options, 0);
@@ -125,6 +147,9 @@ TEST(Training, SplitMasterKeepsUpdatesBelowBf16Resolution) {
   EXPECT_NE(before.master[0], after.master[0]);
   EXPECT_EQ(before.master[4], after.master[4]) << "a frozen parameter changed";
 }
+
+INSTANTIATE_TEST_SUITE_P(Types, HalfTraining, ::testing::Values(DType::bf16, DType::fp16),
+                         [](const auto& type) { return std::string(to_string(type.param)); });
 
 }  // namespace
 }  // namespace tessera::zero

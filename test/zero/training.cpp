@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <cstddef>
 
 #include "tessera/optim/parameter_groups.hpp"
 
@@ -28,16 +29,17 @@ std::uint64_t combine(std::initializer_list<std::int64_t> values) {
 }
 
 float read(const void* data, std::int64_t index, DType dtype) {
-  return dtype == DType::fp32 ? static_cast<const float*>(data)[index]
-                              : static_cast<const bf16*>(data)[index].to_float();
+  float value = 0;
+  convert(static_cast<const std::byte*>(data) + index * static_cast<std::int64_t>(size_of(dtype)),
+          dtype, &value, DType::fp32, 1);
+  return value;
 }
 
 void write(void* data, std::int64_t index, DType dtype, float value, bool accumulate) {
   if (accumulate) value += read(data, index, dtype);
-  if (dtype == DType::fp32)
-    static_cast<float*>(data)[index] = value;
-  else
-    static_cast<bf16*>(data)[index] = bf16::from_float(value);
+  convert(&value, DType::fp32,
+          static_cast<std::byte*>(data) + index * static_cast<std::int64_t>(size_of(dtype)), dtype,
+          1);
 }
 
 void write_gradients(PartitionedOptimizer& optimizer, int unit, int index,

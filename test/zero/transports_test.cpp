@@ -33,7 +33,7 @@ TEST_P(Transports, GiveTheSameBits) {
   int ranks = 0;
   MPI_Comm_size(MPI_COMM_WORLD, &ranks);
   for (const auto& nodes : {one_node(ranks), two_nodes(ranks)}) {
-    for (const DType dtype : {DType::fp32, DType::bf16}) {
+    for (const DType dtype : {DType::fp32, DType::bf16, DType::fp16}) {
       std::optional<Outcome> expected;
       for (const char* transport : {"mpi", "shm", "hybrid"}) {
         Runtime runtime(CommOptions{.transport = transport, .nodes = nodes});

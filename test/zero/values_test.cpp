@@ -78,7 +78,7 @@ TEST_P(Values, ReadBackExactly) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Types, Values, ::testing::Values(DType::fp32, DType::bf16),
+INSTANTIATE_TEST_SUITE_P(Types, Values, ::testing::Values(DType::fp32, DType::bf16, DType::fp16),
                          [](const auto& type) { return std::string(to_string(type.param)); });
 
 }  // namespace

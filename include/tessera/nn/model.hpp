@@ -23,7 +23,7 @@ enum class Recompute : std::uint8_t { none, selective, full };
 Recompute parse_recompute(const std::string& name);
 
 struct ModelOptions {
-  DType dtype = DType::fp32;  // of parameters and activations: fp32 or bf16
+  DType dtype = DType::fp32;  // of parameters and activations: fp32, bf16 or fp16
   Recompute recompute = Recompute::none;
 };
 

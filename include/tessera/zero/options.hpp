@@ -21,7 +21,8 @@ struct Options {
   bool inference = false;
   /// Update rule with its defaults for lr, decay and momentum.
   optim::UpdateOptions rule{};
-  /// Parameters, gradients and what is sent: fp32, or bf16 with a split fp32 master.
+  /// Parameters, gradients and what is sent: fp32, bf16 with a split fp32 master, or fp16 with an
+  /// fp32 master beside it.
   DType dtype = DType::fp32;
   /// Largest global gradient norm; 0: no clipping. The coefficient is max / (norm + 1e-6) where
   /// that is below 1.
@@ -30,6 +31,9 @@ struct Options {
   Reduction reduction = Reduction::sum;
   /// Micro-batches of one step (not for lent arrays, whose owner accumulates).
   int accumulation_steps = 1;
+  /// Type in which the gradients of several micro-batches add up: fp32, or `dtype`, which takes
+  /// less memory and rounds every sum.
+  DType accumulation_dtype = DType::fp32;
   /// Stages 0 and 1 then reduce as 2 and 3 do, which makes the bits of all four equal; costs
   /// traffic.
   bool reduce_every_micro_batch = false;

@@ -43,7 +43,7 @@ enum class Direction { forward, backward };
 class PartitionedOptimizer {
  public:
   /// Collective: over the ranks of `runtime`, respectively of `group`, which has to live longer.
-  /// Errors: not_supported for dtypes other than fp32 and bf16; invalid_config for impossible
+  /// Errors: not_supported for dtypes other than fp32, bf16 and fp16; invalid_config for impossible
   /// options.
   PartitionedOptimizer(Runtime& runtime, const Options& options);
   PartitionedOptimizer(Communicator& group, const Options& options);
@@ -61,6 +61,10 @@ class PartitionedOptimizer {
   int add(const std::string& name, const Shape& shape, float* data, float* gradient,
           const ParameterOptions& options = {});
   int add(const std::string& name, const Shape& shape, bf16* data, bf16* gradient,
+          const ParameterOptions& options = {});
+  /// Its fp32 master begins with the array's values at commit(); what a caller writes into the
+  /// array later is lost at the next step.
+  int add(const std::string& name, const Shape& shape, fp16* data, fp16* gradient,
           const ParameterOptions& options = {});
   /// A parameter in the optimizer's own storage, zero until load().
   int add(const std::string& name, const Shape& shape, const ParameterOptions& options = {});

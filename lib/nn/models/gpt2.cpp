@@ -79,8 +79,10 @@ Tensor position_ids(const Stream& stream, std::int64_t rows, std::int64_t positi
 Gpt2::Gpt2(const Gpt2Config& config, const ModelOptions& options)
     : Model(options), config_(config) {
   config_.validate();
-  TESSERA_CHECK(options.dtype == DType::fp32 || options.dtype == DType::bf16, Code::not_supported,
-                fmt::format("a model in {} is not available yet; use fp32 or bf16",
+  const bool computes =
+      options.dtype == DType::fp32 || options.dtype == DType::bf16 || options.dtype == DType::fp16;
+  TESSERA_CHECK(computes, Code::not_supported,
+                fmt::format("a model cannot compute in {}; use fp32, bf16 or fp16",
                             to_string(options.dtype)));
   const std::int64_t width = config_.n_embd;
   const Initialization table = normal(config_.initializer_range);
