@@ -15,8 +15,8 @@ void add_model(CLI::App& sub, ModelArguments& arguments, bool required) {
                  "A Hugging Face folder, a checkpoint, or a run's folder (its newest checkpoint)")
       ->required(required)
       ->type_name("M");
-  sub.add_option("--dtype", arguments.dtype, "Type to compute in: fp32 or bf16")
-      ->check(CLI::IsMember({"fp32", "bf16"}))
+  sub.add_option("--dtype", arguments.dtype, "Type to compute in: fp32, bf16 or fp16")
+      ->check(CLI::IsMember({"fp32", "bf16", "fp16"}))
       ->capture_default_str();
   sub.add_option("--threads", arguments.threads, "Threads of each rank; 0 divides the node's cores")
       ->check(CLI::NonNegativeNumber);

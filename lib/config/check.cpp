@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "config/check.hpp"
 
+#include <cmath>
 #include <filesystem>
+#include <initializer_list>
 #include <set>
 
 #include <fmt/format.h>
 
+#include "config/parse.hpp"
+#include "config/table.hpp"
 #include "config/values.hpp"
 
 namespace tessera::config {
@@ -117,7 +121,6 @@ class Checker {
   }
 
   void check_engine() {
-    const Node bf16 = values_.get("engine.bf16.enabled");
     const Node betas = values_.get("engine.optimizer.params.betas");
     const bool two = betas.items.size() == 2;
     bool in_range = true;
@@ -130,6 +133,38 @@ class Checker {
     }
     if (values_.text("engine.scheduler.type") == "OneCycle") check_one_cycle();
     check_sgd();
+    check_fp16();
+  }
+
+  /// One notice for all keys of engine.fp16 that differ from their defaults and tune nothing.
+  void note_idle(std::initializer_list<const char*> keys, const char* reason) {
+    for (const char* key : keys) {
+      const std::string path = fmt::format("engine.fp16.{}", key);
+      if (values_.get(path) == parse_json(find_row(path)->fallback, path)) continue;
+      config_.notices.push_back(fmt::format("{}: `{}` and its neighbours have no effect: {}",
+                                            values_.place(path), path, reason));
+      return;
+    }
+  }
+
+  void check_fp16() {
+    if (!values_.flag("engine.fp16.enabled")) {
+      return note_idle({"loss_scale", "initial_scale_power", "loss_scale_window", "hysteresis",
+                        "consecutive_hysteresis", "min_loss_scale"},
+                       "fp16 is not enabled");
+    }
+    if (values_.number("engine.fp16.loss_scale").value_or(0) > 0) {
+      return note_idle({"initial_scale_power", "loss_scale_window", "hysteresis",
+                        "consecutive_hysteresis", "min_loss_scale"},
+                       "a loss_scale above 0 stays as it is");
+    }
+    const char* const smallest = "engine.fp16.min_loss_scale";
+    const auto power = values_.integer("engine.fp16.initial_scale_power").value_or(0);
+    const double minimum = values_.number(smallest).value_or(0);
+    if (minimum > std::ldexp(1.0, static_cast<int>(power))) {
+      wrong(fmt::format("{}: `{}` is {}, above the initial scale 2^{}", values_.place(smallest),
+                        smallest, minimum, power));
+    }
   }
 
   void check_one_cycle() {

@@ -126,12 +126,27 @@ void project_zero(Values& values, ZeroConfig& zero) {
   zero.overlap_comm = values.flag(prefix + "overlap_comm");
 }
 
+std::optional<Fp16Config> project_fp16(Values& values) {
+  const std::string prefix = "engine.fp16.";
+  if (!values.flag(prefix + "enabled")) return std::nullopt;
+  Fp16Config fp16;
+  fp16.loss_scale = *values.number(prefix + "loss_scale");
+  fp16.initial_scale_power = static_cast<int>(*values.integer(prefix + "initial_scale_power"));
+  fp16.loss_scale_window = *values.integer(prefix + "loss_scale_window");
+  fp16.hysteresis = static_cast<int>(*values.integer(prefix + "hysteresis"));
+  fp16.consecutive_hysteresis = values.flag(prefix + "consecutive_hysteresis");
+  fp16.min_loss_scale = *values.number(prefix + "min_loss_scale");
+  return fp16;
+}
+
 void project_engine(Values& values, EngineConfig& engine) {
   engine.batch.train = values.integer("engine.train_batch_size").value_or(0);
   engine.batch.micro = values.integer("engine.train_micro_batch_size_per_gpu").value_or(0);
   engine.batch.accumulation = values.integer("engine.gradient_accumulation_steps").value_or(0);
   engine.gradient_clipping = *values.number("engine.gradient_clipping");
-  engine.dtype = values.flag("engine.bf16.enabled") ? DType::bf16 : DType::fp32;
+  engine.dtype = run_dtype(values);
+  engine.fp16 = project_fp16(values);
+  engine.accumulation_dtype = parse_dtype(values.text("engine.data_types.grad_accum_dtype"));
   engine.communication_dtype = engine.dtype;
   engine.wall_clock_breakdown = values.flag("engine.wall_clock_breakdown");
   engine.log_level = values.text("engine.log_level");
@@ -140,6 +155,11 @@ void project_engine(Values& values, EngineConfig& engine) {
 }
 
 }  // namespace
+
+DType run_dtype(Values& values) {
+  if (values.flag("engine.fp16.enabled")) return DType::fp16;
+  return values.flag("engine.bf16.enabled") ? DType::bf16 : DType::fp32;
+}
 
 void project(RunConfig& config) {
   Values values(config.entries);

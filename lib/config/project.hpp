@@ -4,8 +4,12 @@
 
 #include "tessera/config/run_config.hpp"
 
+#include "config/values.hpp"
+
 namespace tessera::config {
 
+/// Of parameters and activations. `bf16.enabled` must be resolved, or it counts as false.
+DType run_dtype(Values& values);
 /// Fills every section of `config` from its entries.
 void project(RunConfig& config);
 

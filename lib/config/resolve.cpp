@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <set>
 
 #include <fmt/format.h>
 
@@ -94,20 +95,27 @@ class Resolver {
 
   void fill_dtype() {
     if (Entry* entry = values_.find("engine.bf16.enabled"); entry->automatic) {
-      values_.derive(entry->path, make_boolean(facts_.bf16_instructions),
-                     facts_.bf16_instructions ? "the processor has bf16 instructions"
-                                              : "the processor has no bf16 instructions");
+      const bool fp16 = values_.flag("engine.fp16.enabled");
+      values_.derive(entry->path, make_boolean(facts_.bf16_instructions && !fp16),
+                     fp16                       ? "fp16 is enabled"
+                     : facts_.bf16_instructions ? "the processor has bf16 instructions"
+                                                : "the processor has no bf16 instructions");
     }
+    const std::string dtype = to_string(run_dtype(values_));
     const char* const path = "engine.communication_data_type";
-    const std::string dtype = values_.flag("engine.bf16.enabled") ? "bf16" : "fp32";
-    if (!values_.is_given(path)) return values_.derive(path, make_text(dtype), "the run's type");
+    if (!values_.is_given(path)) values_.derive(path, make_text(dtype), "the run's type");
+    check_type(path, dtype, {dtype}, "leave it at auto");
+    const char* const sums = "engine.data_types.grad_accum_dtype";
+    check_type(sums, dtype, {"fp32", dtype}, "leave it at fp32");
+  }
+
+  void check_type(const char* path, const std::string& dtype, const std::set<std::string>& possible,
+                  const char* instead) {
     const std::string wanted = values_.text(path);
-    if (wanted != dtype) {
-      fail(
-          Code::not_supported,
-          fmt::format("{}: `{}` is {} in a run in {}, which is not available yet; leave it at auto",
-                      values_.place(path), path, wanted, dtype));
-    }
+    if (possible.contains(wanted)) return;
+    fail(Code::not_supported,
+         fmt::format("{}: `{}` is {} in a run in {}, which is not available yet; {}",
+                     values_.place(path), path, wanted, dtype, instead));
   }
 
   void fill_warmup() {

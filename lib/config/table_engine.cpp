@@ -32,8 +32,7 @@ void add_gradients(RowList& rows) {
                  "Largest global gradient norm; 0: no clipping.");
   rows.supported("communication_data_type", one_of({"fp32", "bf16", "fp16"}).or_auto(), "\"auto\"",
                  "Type of the gradients that are sent. auto: the run's own, at present the only "
-                 "choice.")
-      .with_later({"\"fp16\""}, "fp16 training comes later");
+                 "choice.");
   const char* const kNoOverflow = "gradients are summed in fp32 and rounded once";
   rows.no_effect("prescale_gradients", flag(), "false", kNoOverflow);
   rows.no_effect("gradient_predivide_factor", number_above(0), "1.0", kNoOverflow);

@@ -54,8 +54,8 @@ void add_remarks(RowList& rows) {
   for (const char* key : {"do_sample", "max_length", "min_length", "temperature", "top_k", "top_p"})
     rows.no_effect(key, Type{}, "null", "`tessera generate` has options for it");
   rows.no_effect("architectures", texts(), "null", "`model_type` says it");
-  rows.no_effect("torch_dtype", any_text(), "null", "engine.bf16 says it");
-  rows.no_effect("dtype", any_text(), "null", "engine.bf16 says it");
+  rows.no_effect("torch_dtype", any_text(), "null", "engine.bf16 and engine.fp16 say it");
+  rows.no_effect("dtype", any_text(), "null", "engine.bf16 and engine.fp16 say it");
   rows.no_effect("n_ctx", any_integer(), "null", "an old name of n_positions that nothing reads");
   for (const char* key : {"transformers_version", "_name_or_path", "output_attentions",
                           "output_hidden_states", "return_dict", "_attn_implementation"})

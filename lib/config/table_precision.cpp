@@ -6,20 +6,26 @@ namespace tessera::config {
 namespace {
 
 void add_fp16(RowList& rows) {
+  constexpr double kMostHysteresis = 1 << 30;
   rows.section("engine.fp16");
-  rows.not_yet("enabled", flag().or_auto(), "false", "Training in fp16.",
-               "use bf16: {enabled: true}, which needs no loss scale")
-      .with_off({"\"auto\""});
-  rows.dependent("auto_cast", flag().or_auto(), "false", "Cast inputs.");
-  rows.dependent("loss_scale", number_from(0), "0", "0: dynamic.");
-  rows.dependent("initial_scale_power", integer(0, 126), "16", "Initial scale 2^n.");
-  rows.dependent("loss_scale_window", integer(1), "1000", "Clean steps before the scale doubles.");
-  rows.dependent("hysteresis", integer(1), "2", "Overflows before the scale halves.");
-  rows.dependent("consecutive_hysteresis", flag(), "false", "A clean step refills hysteresis.");
-  rows.dependent("min_loss_scale", number_above(0), "1", "Smallest dynamic scale.");
-  rows.dependent("fp16_master_weights_and_grads", flag(), "false", "No fp32 master.");
-  // apex's way of naming the same things, which Hugging Face's examples still write.
-  rows.dependent("opt_level", any_text().or_auto(), "null", "Of apex.");
+  rows.supported("enabled", flag().or_auto(), "false",
+                 "Parameters, activations and gradients in fp16, with an fp32 master and a scaled "
+                 "loss. auto: false.");
+  rows.no_effect("auto_cast", flag().or_auto(), "false", "the model's inputs are token ids");
+  rows.supported("loss_scale", number_from(0), "0",
+                 "What the loss is multiplied by before backward; 0: dynamic.");
+  rows.supported("initial_scale_power", integer(0, 126), "16", "The first dynamic scale is 2^n.");
+  rows.supported("loss_scale_window", integer(1), "1000",
+                 "Steps without overflow before the scale doubles.");
+  rows.supported("hysteresis", integer(1, kMostHysteresis), "2",
+                 "Overflows until the scale halves. All but the first of them come back when the "
+                 "scale doubles.");
+  rows.supported("consecutive_hysteresis", flag(), "false",
+                 "A step without overflow brings all of them back.");
+  rows.supported("min_loss_scale", number_above(0), "1",
+                 "Smallest dynamic scale; a run whose gradients overflow there ends.");
+  rows.not_yet("fp16_master_weights_and_grads", flag(), "false", "No fp32 master.");
+  rows.no_effect("opt_level", any_text().or_auto(), "null", "names a mode of apex");
 }
 
 void add_bf16(RowList& rows) {
@@ -50,11 +56,12 @@ void add_precision_rows(RowList& rows) {
   rows.dependent("dtype", any_text(), "null");
   rows.dependent("lower_precision_safe_modules", texts(), "null");
   rows.section("engine.data_types");
-  rows.supported("grad_accum_dtype", one_of({"fp32", "bf16", "fp16"}).or_auto(), "\"fp32\"",
-                 "Type in which micro-batches accumulate.")
-      .with_later({"\"bf16\"", "\"fp16\""}, "gradients accumulate in fp32");
-  rows.no_effect("param_dtype", any_text(), "null", "bf16.enabled says it");
-  rows.no_effect("buffer_dtype", any_text(), "null", "bf16.enabled says it");
+  rows.supported(
+      "grad_accum_dtype", one_of({"fp32", "bf16", "fp16"}).or_auto(), "\"fp32\"",
+      "Type in which the gradients of micro-batches add up: fp32, or the run's own, which "
+      "takes less memory and rounds every sum.");
+  rows.no_effect("param_dtype", any_text(), "null", "bf16.enabled and fp16.enabled say it");
+  rows.no_effect("buffer_dtype", any_text(), "null", "bf16.enabled and fp16.enabled say it");
 }
 
 }  // namespace tessera::config

@@ -14,6 +14,7 @@
 #include "tessera/checkpoint/find_whole.hpp"
 #include "tessera/checkpoint/folder.hpp"
 #include "tessera/engine/engine.hpp"
+#include "tessera/optim/loss_scaler.hpp"
 #include "tessera/parallel/model_state.hpp"
 
 namespace tessera::engine {
@@ -21,6 +22,7 @@ namespace {
 
 constexpr const char* kEngineState = "engine";
 constexpr const char* kScheduleState = "schedule";
+constexpr const char* kScalerState = "loss_scaler";
 constexpr const char* kClientState = "client_state";
 
 std::string path_of(const std::string& folder, const std::string& tag, std::int64_t step) {
@@ -49,6 +51,19 @@ std::optional<std::int64_t> state_value(const checkpoint::Reader& reader, const 
   return json[key].get<std::int64_t>();
 }
 
+std::string to_json(const optim::LossScalerState& state) {
+  const nlohmann::ordered_json json = {{"scale", state.scale},
+                                       {"iteration", state.iteration},
+                                       {"last_overflow", state.last_overflow},
+                                       {"hysteresis", state.hysteresis}};
+  return json.dump();
+}
+
+optim::LossScalerState parse_scaler_state(const std::string& text) {
+  const auto json = nlohmann::json::parse(text);
+  return {json.at("scale"), json.at("iteration"), json.at("last_overflow"), json.at("hysteresis")};
+}
+
 void append(std::vector<std::string>& names, std::vector<std::string> more) {
   names.insert(names.end(), std::make_move_iterator(more.begin()),
                std::make_move_iterator(more.end()));
@@ -69,6 +84,7 @@ checkpoint::State Engine::state(const std::string& client_state) const {
   schedule["type"] = options_.schedule.type;
   schedule["updates"] = schedule_updates_;
   checkpoint::State state = {{kEngineState, engine.dump()}, {kScheduleState, schedule.dump()}};
+  if (scaler_) state[kScalerState] = to_json(scaler_->state());
   if (!client_state.empty()) state[kClientState] = client_state;
   return state;
 }
@@ -182,9 +198,24 @@ LoadOutcome Engine::load(const checkpoint::Reader& reader, const LoadOptions& op
   return outcome;
 }
 
+// Runs without loss scaling have no such state: the scaler begins anew.
+void Engine::load_scaler(const checkpoint::Reader& reader) {
+  const auto found = reader.state().find(kScalerState);
+  if (!scaler_ || found == reader.state().end()) return;
+  try {
+    scaler_->restore(parse_scaler_state(found->second));
+  } catch (const nlohmann::json::exception& error) {
+    fail(Code::io,
+         fmt::format("'{}': /state/{} is damaged: {}", reader.path(), kScalerState, error.what()));
+  }
+}
+
 void Engine::load_counters(const checkpoint::Reader& reader, const LoadOptions& options) {
   const std::int64_t updates = *state_value(reader, kEngineState, "updates");
-  if (options.load_optimizer_states) optimizer_.set_steps(updates);
+  if (options.load_optimizer_states) {
+    optimizer_.set_steps(updates);
+    load_scaler(reader);
+  }
   // Older files have no position of their own: the schedule moved with the updates.
   schedule_updates_ = options.load_lr_scheduler_states
                           ? state_value(reader, kScheduleState, "updates").value_or(updates)

@@ -16,6 +16,7 @@ Engine::Engine(Communicator& group, nn::Model& model, const EngineOptions& optio
       optimizer_(group, options.zero),
       binding_(model, optimizer_),
       schedule_(optim::make_schedule(options.schedule, options.zero.rule.lr)) {
+  if (options.loss_scaler) scaler_.emplace(*options.loss_scaler);
   parallel::add_parameters(model, optimizer_, options.groups);
   optimizer_.commit();
 }
@@ -26,6 +27,16 @@ double Engine::run_micro_batch(nn::Batch& batch) {
   tape.backward();
   optimizer_.end_micro_batch();
   return loss.sum();
+}
+
+void Engine::finish_scaled_step(const zero::StepResult& result) {
+  if (!scaler_) return;
+  try {
+    scaler_->finish_step(!result.applied);
+  } catch (const Error& error) {
+    fail(error.code(),
+         fmt::format("step {}: {}: {}", step_ + 1, result.skipped_reason, error.what()));
+  }
 }
 
 StepOutcome Engine::train_step(std::span<nn::Batch> micro_batches, std::vector<double> flags) {
@@ -41,17 +52,19 @@ StepOutcome Engine::train_step(std::span<nn::Batch> micro_batches, std::vector<d
   TESSERA_CHECK(outcome.tokens > 0, Code::invalid_argument,
                 fmt::format("step {} has no valid target in its whole batch", step_ + 1));
 
+  outcome.loss_scale = scaler_ ? scaler_->begin_step() : 1;
   double loss_sum = 0;
   for (nn::Batch& batch : micro_batches) {
-    batch.gradient_scale = static_cast<float>(1.0 / totals[0]);
+    batch.gradient_scale = static_cast<float>(outcome.loss_scale / totals[0]);
     batch.seed = options_.seed;
     batch.step = static_cast<std::uint64_t>(step_);
     loss_sum += run_micro_batch(batch);
   }
   const optim::ScheduleValue rates = schedule_->at(schedule_updates_);
   wait_for_copy();
-  const zero::StepResult result = optimizer_.step({rates.lr, rates.momentum});
+  const zero::StepResult result = optimizer_.step({rates.lr, rates.momentum, outcome.loss_scale});
   if (result.applied) ++schedule_updates_;
+  finish_scaled_step(result);
 
   const std::size_t given = flags.size();
   flags.push_back(loss_sum);

@@ -4,6 +4,15 @@
 #include <algorithm>
 
 namespace tessera::engine {
+namespace {
+
+// Of an element, beside the weight itself.
+std::int64_t master_bytes(DType dtype) {
+  if (dtype == DType::bf16) return 2;  // the lower half of a split master
+  return dtype == DType::fp16 ? 4 : 0;
+}
+
+}  // namespace
 
 zero::FlatLayout make_layout(const nn::Model& model, int ranks) {
   zero::FlatLayout layout(ranks);
@@ -18,13 +27,14 @@ Estimate estimate_states(const zero::FlatLayout& layout, const EstimateInput& in
   const std::int64_t whole = layout.padded();
   const std::int64_t slice = whole / layout.ranks();
   const auto element = static_cast<std::int64_t>(size_of(input.dtype));
-  const std::int64_t low = input.dtype == DType::bf16 ? 2 : 0;  // of a split master
   const bool local_sum = input.stage < 2 && !input.reduce_every_micro_batch;
-  const std::int64_t gradient = input.accumulation > 1 ? 4 : element;
+  const auto gradient = static_cast<std::int64_t>(
+      size_of(input.accumulation > 1 ? input.accumulation_dtype : input.dtype));
   Estimate estimate;
   estimate.parameters = element * (input.stage == 3 ? slice : whole);
   estimate.gradients = gradient * (input.stage >= 2 ? slice : whole);
-  estimate.optimizer = (low + 4 * input.states) * (input.stage == 0 ? whole : slice);
+  estimate.optimizer =
+      (master_bytes(input.dtype) + 4 * input.states) * (input.stage == 0 ? whole : slice);
   std::int64_t largest = 0;
   for (const zero::FlatUnit& unit : layout.units()) largest = std::max(largest, unit.padded);
   if (input.stage == 3)
@@ -40,6 +50,7 @@ EstimateInput estimate_input(const config::RunConfig& config) {
   input.stage = config.engine.zero.stage;
   input.dtype = config.engine.dtype;
   input.accumulation = config.engine.batch.accumulation;
+  input.accumulation_dtype = config.engine.accumulation_dtype;
   input.reduce_every_micro_batch = config.comm.reduce_every_micro_batch;
   input.prefetch_elements = config.engine.zero.prefetch_bucket_size;
   input.asynchronous_saves = config.run.checkpoint.asynchronous;

@@ -28,6 +28,15 @@ optim::ParameterGroupOptions group_options(const config::OptimizerConfig& optimi
   return {optimizer.weight_decay, optimizer.decay_all, optimizer.no_decay_patterns};
 }
 
+optim::LossScalerOptions scaler_options(const config::Fp16Config& fp16) {
+  return {.static_scale = fp16.loss_scale,
+          .initial_scale_power = fp16.initial_scale_power,
+          .window = fp16.loss_scale_window,
+          .hysteresis = fp16.hysteresis,
+          .consecutive_hysteresis = fp16.consecutive_hysteresis,
+          .minimum = fp16.min_loss_scale};
+}
+
 }  // namespace
 
 CommOptions comm_options(const config::RunConfig& config) {
@@ -68,6 +77,7 @@ EngineOptions engine_options(const config::RunConfig& config) {
   options.zero.dtype = engine.dtype;
   options.zero.gradient_clipping = engine.gradient_clipping;
   options.zero.accumulation_steps = static_cast<int>(engine.batch.accumulation);
+  options.zero.accumulation_dtype = engine.accumulation_dtype;
   options.zero.reduce_every_micro_batch = config.comm.reduce_every_micro_batch;
   options.zero.reduce_bucket_size = engine.zero.reduce_bucket_size;
   options.zero.gather_bucket_size = engine.zero.allgather_bucket_size;
@@ -75,6 +85,7 @@ EngineOptions engine_options(const config::RunConfig& config) {
   options.zero.overlap = engine.zero.overlap_comm;
   options.schedule = schedule_options(engine);
   options.groups = group_options(engine.optimizer);
+  if (engine.fp16) options.loss_scaler = scaler_options(*engine.fp16);
   options.seed = config.run.seed;
   return options;
 }

@@ -22,11 +22,13 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-struct StepTimes {
+struct StepRecords {
   double seconds = 0;
   double median_seconds = 0;
   double tokens_per_second = 0;  // of the median step
   Json final_loss;
+  Json loss_scale;  // of the last step
+  std::int64_t skipped = 0;
 };
 
 double median(std::vector<double> values) {
@@ -36,9 +38,9 @@ double median(std::vector<double> values) {
   return *middle;
 }
 
-StepTimes read_times(const RunFolder& folder) {
-  StepTimes times;
-  if (!std::filesystem::exists(folder.metrics())) return times;
+StepRecords read_steps(const RunFolder& folder) {
+  StepRecords records;
+  if (!std::filesystem::exists(folder.metrics())) return records;
   std::vector<double> seconds, rates;
   std::istringstream lines(read_text(folder.metrics()));
   for (std::string line; std::getline(lines, line);) {
@@ -46,12 +48,14 @@ StepTimes read_times(const RunFolder& folder) {
     if (entry.is_discarded() || !entry.contains("seconds")) continue;
     seconds.push_back(entry["seconds"]);
     rates.push_back(entry["tokens_per_second"]);
-    times.seconds += seconds.back();
-    times.final_loss = entry["loss"];
+    records.seconds += seconds.back();
+    records.final_loss = entry["loss"];
+    records.loss_scale = entry.value("loss_scale", 1.0);
+    records.skipped += entry.value("skipped", false) ? 1 : 0;
   }
-  times.median_seconds = median(seconds);
-  times.tokens_per_second = median(rates);
-  return times;
+  records.median_seconds = median(seconds);
+  records.tokens_per_second = median(rates);
+  return records;
 }
 
 Json layout_json(const zero::FlatLayout& layout) {
@@ -115,7 +119,7 @@ std::string make_summary(Runtime& runtime, Engine& engine, const RunFolder& fold
   const Json memory = memory_json(world);
   const std::uint64_t checksum = parallel::weights_checksum(engine.model(), engine.optimizer());
   const std::int64_t flops = world.all_reduce_scalar(input.step_flops, Reduction::sum);
-  const StepTimes times = read_times(folder);
+  const StepRecords records = read_steps(folder);
 
   Json summary;
   summary["ranks"] = world.size();
@@ -128,17 +132,19 @@ std::string make_summary(Runtime& runtime, Engine& engine, const RunFolder& fold
   summary["parameters"] = engine.model().parameter_count();
   summary["layout"] = layout_json(engine.optimizer().layout());
   summary["steps"] = engine.step();
+  summary["skipped_steps"] = records.skipped;
+  summary["loss_scale"] = records.loss_scale;
   summary["tokens"] = engine.tokens();
-  summary["seconds"] = times.seconds;
-  summary["tokens_per_second"] = times.tokens_per_second;
-  summary["final_loss"] = times.final_loss;
+  summary["seconds"] = records.seconds;
+  summary["tokens_per_second"] = records.tokens_per_second;
+  summary["final_loss"] = records.final_loss;
   summary["validation_loss"] = input.validation_loss ? Json(*input.validation_loss) : Json();
   summary["weights_checksum"] = checkpoint::format_checksum(checksum);
   summary["traffic"] = traffic;
   summary["memory"] = memory;
   summary["model_flops"] = flops;
   summary["flops_per_second"] =
-      times.median_seconds > 0 ? static_cast<double>(flops) / times.median_seconds : 0.0;
+      records.median_seconds > 0 ? static_cast<double>(flops) / records.median_seconds : 0.0;
   summary["checkpoints"] = count_saves(folder);
   return summary.dump(2) + "\n";
 }

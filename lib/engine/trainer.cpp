@@ -40,7 +40,7 @@ namespace tessera::engine {
 namespace {
 
 // A gradient that is not finite now and then is survived; a run of them means that training has
-// diverged.
+// diverged. Not so while a dynamic loss scale is looking for its size: it ends by itself.
 constexpr int kMostSkipsInARow = 5;
 
 class Trainer {
@@ -207,7 +207,7 @@ void Trainer::record(const StepOutcome& outcome, double seconds) {
   line["tokens"] = outcome.tokens;
   line["seconds"] = seconds;
   line["tokens_per_second"] = rate;
-  line["loss_scale"] = 1.0;
+  line["loss_scale"] = outcome.loss_scale;
   line["skipped"] = outcome.skipped;
   metrics_.add(line.dump());
   const StepReport report{outcome.step,
@@ -235,12 +235,22 @@ std::string Trainer::breakdown(double seconds) const {
   return text;
 }
 
+// What the loss scale becomes after a skipped step.
+std::string describe_scale(const optim::LossScaler* scaler, double before) {
+  if (scaler == nullptr) return "";
+  if (scaler->scale() == before) return fmt::format("; the loss scale stays {}", before);
+  return fmt::format("; the loss scale falls from {} to {}", before, scaler->scale());
+}
+
 void Trainer::count_skips(const StepOutcome& outcome) {
   skips_in_a_row_ = outcome.skipped ? skips_in_a_row_ + 1 : 0;
+  const optim::LossScaler* scaler = engine_->loss_scaler();
   if (outcome.skipped && root())
-    log_warning(fmt::format("step {} skipped: {}", outcome.step, outcome.skipped_reason));
+    log_warning(fmt::format("step {} skipped: {}{}", outcome.step, outcome.skipped_reason,
+                            describe_scale(scaler, outcome.loss_scale)));
+  const bool searching = scaler != nullptr && scaler->is_dynamic();
   TESSERA_CHECK(
-      skips_in_a_row_ < kMostSkipsInARow, Code::not_a_number,
+      searching || skips_in_a_row_ < kMostSkipsInARow, Code::not_a_number,
       fmt::format("{} steps in a row had gradients that are not finite (step {}, loss {}): {}. "
                   "Training has diverged: lower the learning rate or clip gradients, and "
                   "continue from an earlier checkpoint in '{}'",

@@ -111,7 +111,6 @@ TEST_F(EngineFile, EachKeyWithoutEffectGivesALineWithTheReason) {
   EXPECT_THAT(config.notices,
               Contains(HasSubstr("ds_config.json:22: `engine.zero_optimization.sub_group_size` has "
                                  "no effect here: the update walks the model unit by unit")));
-  EXPECT_THAT(config.notices, Contains(HasSubstr("`engine.fp16.loss_scale` and its neighbours")));
   EXPECT_THAT(config.notices, Each(HasSubstr("ds_config.json:")));
 }
 

@@ -161,6 +161,18 @@ TEST(Message, OnlyOneSixteenBitTypeCanBeOn) {
                          "`engine.bf16.enabled` are both true"));
 }
 
+TEST(Message, LossScalesMustFitEachOther) {
+  EXPECT_EQ(refusal_of(with_engine("  train_batch_size: 8\n  fp16: {enabled: true, "
+                                   "initial_scale_power: 3, min_loss_scale: 16}\n")),
+            "invalid configuration: run.yaml:6: `engine.fp16.min_loss_scale` is 16, above the "
+            "initial scale 2^3");
+  const RunConfig fixed = read(with_engine(
+      "  train_batch_size: 8\n  fp16: {enabled: true, loss_scale: 64, hysteresis: 4}\n"));
+  EXPECT_THAT(fixed.notices,
+              ::testing::ElementsAre("run.yaml:6: `engine.fp16.hysteresis` and its neighbours have "
+                                     "no effect: a loss_scale above 0 stays as it is"));
+}
+
 TEST(Message, NodesMustBeListsOfDifferentRanks) {
   EXPECT_THAT(refusal_of(kRunFile, {"comm.nodes=[[0, 1], [1]]"}), HasSubstr("each once"));
   EXPECT_THAT(refusal_of(kRunFile, {"comm.nodes=[0, 1]"}),

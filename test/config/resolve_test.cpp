@@ -105,6 +105,41 @@ TEST(Resolve, GradientsAreSentInTheRunsType) {
       StartsWith("not supported"));
 }
 
+TEST(Resolve, Fp16HasDeepSpeedsKeysAndDefaults) {
+  EXPECT_FALSE(resolved({}, on_ranks(4)).engine.fp16);
+  const std::vector<std::string> on = {"engine.bf16=null", "engine.fp16.enabled=true"};
+  const EngineConfig engine = resolved(on, on_ranks(4)).engine;
+  EXPECT_EQ(engine.dtype, DType::fp16);
+  EXPECT_EQ(engine.communication_dtype, DType::fp16);
+  EXPECT_EQ(engine.fp16, (Fp16Config{0, 16, 1000, 2, false, 1}));
+  EXPECT_EQ(resolved({"engine.bf16=null",
+                      "engine.fp16={enabled: true, loss_scale: 8, initial_scale_power: 20, "
+                      "loss_scale_window: 5, hysteresis: 3, consecutive_hysteresis: true, "
+                      "min_loss_scale: 0.5}"},
+                     on_ranks(4))
+                .engine.fp16,
+            (Fp16Config{8, 20, 5, 3, true, 0.5}));
+  EXPECT_EQ(resolved({"engine.bf16=null", "engine.fp16.enabled=auto"}, on_ranks(4)).engine.dtype,
+            DType::fp32);
+}
+
+TEST(Resolve, Bf16ByProcessorGivesWayToFp16) {
+  Facts facts = on_ranks(4);
+  facts.bf16_instructions = true;
+  const std::vector<std::string> both = {"engine.bf16.enabled=auto", "engine.fp16.enabled=true"};
+  EXPECT_EQ(resolved(both, facts).engine.dtype, DType::fp16);
+}
+
+TEST(Resolve, GradientsAccumulateInFp32OrTheRunsType) {
+  const std::string key = "engine.data_types.grad_accum_dtype";
+  EXPECT_EQ(resolved({}, on_ranks(4)).engine.accumulation_dtype, DType::fp32);
+  EXPECT_EQ(resolved({key + "=auto"}, on_ranks(4)).engine.accumulation_dtype, DType::fp32);
+  EXPECT_EQ(resolved({key + "=bf16"}, on_ranks(4)).engine.accumulation_dtype, DType::bf16);
+  EXPECT_EQ(refused({key + "=fp16"}, on_ranks(4)),
+            "not supported: --set: `" + key +
+                "` is fp16 in a run in bf16, which is not available yet; leave it at fp32");
+}
+
 TEST(Resolve, LogPeriodComesFromEitherSection) {
   EXPECT_EQ(resolved({}, on_ranks(1)).run.log_every, 10);
   EXPECT_EQ(resolved({"engine.steps_per_print=3"}, on_ranks(1)).run.log_every, 3);

@@ -22,7 +22,8 @@ std::string refusal_of_engine(const std::string& engine) {
 
 TEST(Status, WhatIsNotAvailableYetIsRefusedOnlyWhenSwitchedOn) {
   const std::vector<std::pair<std::string, std::string>> cases = {
-      {"fp16: {enabled: true}", "fp16: {enabled: false}"},
+      {"fp16: {enabled: true, fp16_master_weights_and_grads: true}",
+       "fp16: {enabled: true, fp16_master_weights_and_grads: false}"},
       {"zero_optimization: {offload_optimizer: {device: cpu}}",
        "zero_optimization: {offload_optimizer: {device: none, pin_memory: true}}"},
       {"zero_optimization: {offload_param: {device: nvme, nvme_path: /x}}",
@@ -48,7 +49,6 @@ TEST(Status, WhatIsNotAvailableYetIsRefusedOnlyWhenSwitchedOn) {
       {"elasticity: {enabled: true}", "elasticity: {enabled: false}"},
       {"quantize_training: {enabled: true}", "quantize_training: {}"},
       {"amp: {enabled: true, opt_level: O1}", "amp: {enabled: false, opt_level: O1}"},
-      {"data_types: {grad_accum_dtype: bf16}", "data_types: {grad_accum_dtype: fp32}"},
       {"compile: {deepcompile: true}", "compile: {deepcompile: false}"},
       {"compression_training: {head_pruning: {shared_parameters: {enabled: true}}}",
        "compression_training: {head_pruning: {shared_parameters: {enabled: false}, "
@@ -92,15 +92,16 @@ TEST(Status, KeysWithoutEffectAreSaidWithTheReason) {
   const RunConfig config =
       read(with_engine("  train_batch_size: 8\n  prescale_gradients: true\n"
                        "  optimizer: {type: Adam, params: {torch_adam: true}}\n"
-                       "  fp16: {enabled: false, hysteresis: 2, loss_scale: 0}\n"));
+                       "  fp16: {enabled: false, hysteresis: 4, loss_scale: 0}\n"));
   EXPECT_THAT(
       config.notices,
       ElementsAre(
           "run.yaml:6: `engine.prescale_gradients` has no effect here: gradients are "
           "summed in fp32 and rounded once",
-          HasSubstr("run.yaml:8: `engine.fp16.hysteresis` and its neighbours have no effect"),
           "run.yaml:7: `engine.optimizer.params.torch_adam` has no effect here: chooses an "
-          "implementation inside PyTorch"));
+          "implementation inside PyTorch",
+          "run.yaml:8: `engine.fp16.hysteresis` and its neighbours have no effect: fp16 is not "
+          "enabled"));
 }
 
 /// What the table itself calls the default of a key must pass, whatever its status.

@@ -271,6 +271,23 @@ TEST(Table, EverySupportedKeyChangesTheConfiguration) {
     EXPECT_FALSE(changed == base) << path;
     covered.insert(path);
   }
+  const std::vector<std::string> fp16 = {"engine.bf16.enabled=false", "engine.fp16.enabled=true"};
+  RunConfig before = base;
+  for (const auto& [key, value] :
+       std::vector<std::pair<std::string, std::string>>{{"enabled", "true"},
+                                                        {"loss_scale", "7"},
+                                                        {"initial_scale_power", "7"},
+                                                        {"loss_scale_window", "7"},
+                                                        {"hysteresis", "7"},
+                                                        {"consecutive_hysteresis", "true"},
+                                                        {"min_loss_scale", "7"}}) {
+    const std::string path = "engine.fp16." + key;
+    RunConfig changed = read_example({fp16[0], fp16[1], path + "=" + value});
+    resolve(changed, Facts{});
+    EXPECT_FALSE(changed.engine == before.engine) << path;
+    covered.insert(path);
+    if (key == "enabled") before = changed;
+  }
   for (const Row& row : table())
     EXPECT_TRUE(row.status != Status::supported || covered.count(row.path)) << row.path;
 }

@@ -72,6 +72,8 @@ class EngineTest : public ::testing::Test {
     const auto model = tiny.model(trial.model);
     engine::EngineOptions options = trial.engine;
     options.zero.dtype = trial.model.dtype;
+    if (trial.model.dtype == DType::fp16)
+      options.loss_scaler = optim::LossScalerOptions{.static_scale = 1024};
     engine::Engine engine(runtime.world(), *model, options);
     parallel::load_parameters(*model, engine.optimizer(), tiny.weights());
     runtime.world().traffic().reset();
@@ -134,8 +136,22 @@ TEST_F(EngineTest, FollowsTheReferenceCurveInEveryStage) {
   }
 }
 
+TEST_F(EngineTest, Fp16StaysNearTheReferenceCurve) {
+  const auto losses = Gpt2Tiny().doubles("losses.fp64");
+  const auto norms = Gpt2Tiny().doubles("grad_norms.fp64");
+  Trial trial;
+  trial.engine = reference_options(2);
+  trial.model.dtype = DType::fp16;
+  trial.steps = Gpt2Tiny::kSteps;
+  const Trained trained = train(trial);
+  for (std::size_t step = 0; step < losses.size(); ++step) {
+    EXPECT_NEAR(trained.losses[step], losses[step], 2e-3) << "step " << step;
+    EXPECT_NEAR(trained.norms[step], norms[step], 1e-2 * norms[step]) << "step " << step;
+  }
+}
+
 TEST_F(EngineTest, StagesGiveTheSameBits) {
-  for (const DType dtype : {DType::fp32, DType::bf16}) {
+  for (const DType dtype : {DType::fp32, DType::bf16, DType::fp16}) {
     std::vector<Trained> runs;
     for (int stage = 0; stage <= 3; ++stage) {
       Trial trial;
@@ -154,7 +170,7 @@ TEST_F(EngineTest, StagesGiveTheSameBits) {
 
 TEST_F(EngineTest, AccumulationHasTwoClassesAndOneWhenReducedEveryMicroBatch) {
   if (ranks() > 2) return;  // 4 rows in 2 micro-batches feed two ranks
-  for (const DType dtype : {DType::fp32, DType::bf16}) {
+  for (const DType dtype : {DType::fp32, DType::bf16, DType::fp16}) {
     const auto run = [&](int stage, bool every) {
       Trial trial;
       trial.engine = reference_options(stage);
@@ -246,7 +262,7 @@ TEST_F(EngineTest, TrafficEqualsTheFormulas) {
 }
 
 TEST_F(EngineTest, ACheckpointContinuesBitForBitInAnyStage) {
-  for (const DType dtype : {DType::fp32, DType::bf16}) {
+  for (const DType dtype : {DType::fp32, DType::bf16, DType::fp16}) {
     Trial whole;
     whole.engine = reference_options(0);
     whole.model.dtype = dtype;
@@ -265,6 +281,8 @@ TEST_F(EngineTest, ACheckpointContinuesBitForBitInAnyStage) {
       const auto model = tiny.model(whole.model);
       engine::EngineOptions options = reference_options(stage);
       options.zero.dtype = dtype;
+      if (dtype == DType::fp16)
+        options.loss_scaler = optim::LossScalerOptions{.static_scale = 1024};
       engine::Engine engine(runtime.world(), *model, options);
       engine.load_checkpoint(folder_name, {.tag = "a"});
       for (int step = 2; step < 5; ++step) {
@@ -276,6 +294,122 @@ TEST_F(EngineTest, ACheckpointContinuesBitForBitInAnyStage) {
     }
     runtime.world().barrier();
   }
+}
+
+/// One engine at work, with what each of its steps did.
+struct Scaled {
+  Scaled(Communicator& world, DType dtype, int stage, const optim::LossScalerOptions& scaler)
+      : model(tiny.model({.dtype = dtype})) {
+    engine::EngineOptions options = reference_options(stage);
+    options.zero.dtype = dtype;
+    options.loss_scaler = scaler;
+    engine = std::make_unique<engine::Engine>(world, *model, options);
+    parallel::load_parameters(*model, engine->optimizer(), tiny.weights());
+  }
+  void train(int steps) {
+    Communicator& group = engine->group();
+    for (int i = 0; i < steps; ++i) {
+      const auto [first, count] = rows_of(group.rank(), group.size(), Gpt2Tiny::kRows);
+      std::vector<nn::Batch> micro;
+      micro.push_back(tiny.batch(engine->step() % Gpt2Tiny::kSteps, first, count));
+      outcomes.push_back(engine->train_step(micro));
+    }
+  }
+  std::vector<double> of_steps(double engine::StepOutcome::*what) const {
+    std::vector<double> values;
+    for (const engine::StepOutcome& outcome : outcomes) values.push_back(outcome.*what);
+    return values;
+  }
+  std::uint64_t checksum() { return parallel::weights_checksum(*model, engine->optimizer()); }
+
+  Gpt2Tiny tiny;
+  std::unique_ptr<nn::Model> model;
+  std::unique_ptr<engine::Engine> engine;
+  std::vector<engine::StepOutcome> outcomes;
+};
+
+// Powers of two only move the exponent: neither a scale nor its growth may show in fp32.
+TEST_F(EngineTest, LossScalesLeaveNoTraceInFp32) {
+  Runtime runtime;
+  Scaled plain(runtime.world(), DType::fp32, 1, {.static_scale = 1});
+  Scaled growing(runtime.world(), DType::fp32, 1, {.initial_scale_power = 3, .window = 1});
+  plain.train(6);
+  growing.train(6);
+  EXPECT_EQ(growing.of_steps(&engine::StepOutcome::loss_scale),
+            (std::vector<double>{8, 8, 16, 32, 64, 128}));
+  EXPECT_EQ(growing.of_steps(&engine::StepOutcome::gradient_norm),
+            plain.of_steps(&engine::StepOutcome::gradient_norm));
+  EXPECT_EQ(growing.checksum(), plain.checksum());
+}
+
+// Every overflow is seen by all ranks, changes nothing but the scale, and the search for a scale
+// that fits ends.
+TEST_F(EngineTest, OverflowsAreSkippedUntilTheScaleFits) {
+  Runtime runtime;
+  std::vector<std::uint64_t> checksums;
+  for (int stage = 0; stage <= 3; ++stage) {
+    Scaled run(runtime.world(), DType::fp16, stage,
+               {.initial_scale_power = 30, .window = 4, .hysteresis = 2});
+    const std::uint64_t before = run.checksum();
+    run.train(1);
+    EXPECT_TRUE(run.outcomes[0].skipped);
+    EXPECT_NE(run.outcomes[0].skipped_reason.find("not finite"), std::string::npos);
+    EXPECT_EQ(run.checksum(), before);
+    EXPECT_EQ(run.engine->loss_scaler()->scale(), 0x1p30);  // one overflow is tolerated
+    while (run.outcomes.back().skipped && run.outcomes.size() < 40) run.train(1);
+    const auto skips = static_cast<std::int64_t>(run.outcomes.size()) - 1;
+    EXPECT_GT(skips, 5);
+    EXPECT_EQ(run.outcomes.back().loss_scale, std::ldexp(1.0, static_cast<int>(31 - skips)));
+    EXPECT_EQ(run.engine->step(), skips + 1);
+    EXPECT_EQ(run.engine->optimizer().steps(), 1);
+    EXPECT_EQ(run.outcomes.back().learning_rate, run.outcomes[0].learning_rate);
+    EXPECT_TRUE(std::isfinite(run.outcomes.back().gradient_norm));
+    run.train(6);
+    checksums.push_back(run.checksum());
+  }
+  EXPECT_NE(checksums[0], 0u);
+  EXPECT_EQ(checksums, std::vector<std::uint64_t>(4, checksums[0]));
+}
+
+TEST_F(EngineTest, OverflowAtTheSmallestScaleEndsWithTheParametersName) {
+  Runtime runtime;
+  Scaled run(runtime.world(), DType::fp16, 2,
+             {.initial_scale_power = 30, .hysteresis = 1, .minimum = 0x1p29});
+  run.train(1);
+  try {
+    run.train(1);
+    FAIL() << "the second step overflows at the smallest scale";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), Code::not_a_number);
+    const std::string text = error.what();
+    for (const char* part : {"step 2", "transformer.", "smallest loss scale", "min_loss_scale"})
+      EXPECT_NE(text.find(part), std::string::npos) << text;
+  }
+}
+
+TEST_F(EngineTest, ALossScalerContinuesWhereItWas) {
+  const optim::LossScalerOptions scaler{.initial_scale_power = 25, .window = 3, .hysteresis = 2};
+  Runtime runtime;
+  const TemporaryFolder folder;
+  const std::string name = runtime.world().broadcast_text(folder.path(), 0);
+  Scaled whole(runtime.world(), DType::fp16, 1, scaler);
+  whole.train(16);
+  Scaled first(runtime.world(), DType::fp16, 0, scaler);
+  first.train(5);  // inside a window, with part of the hysteresis used up
+  EXPECT_EQ(first.engine->loss_scaler()->state().hysteresis, 1);
+  first.engine->save_checkpoint(name, {.tag = "a"});
+  Scaled second(runtime.world(), DType::fp16, 3, scaler);
+  second.engine->load_checkpoint(name, {.tag = "a"});
+  EXPECT_EQ(second.engine->loss_scaler()->state(), first.engine->loss_scaler()->state());
+  second.train(11);
+  EXPECT_EQ(second.checksum(), whole.checksum());
+  EXPECT_EQ(second.engine->loss_scaler()->state(), whole.engine->loss_scaler()->state());
+  // The fp32 masters fit a run of any type; one without a scaler leaves its state aside.
+  Scaled wide(runtime.world(), DType::fp32, 2, {.static_scale = 2});
+  wide.engine->load_checkpoint(name, {.tag = "a"});
+  EXPECT_EQ(wide.checksum(), first.checksum());
+  EXPECT_EQ(wide.engine->loss_scaler()->scale(), 2);
+  runtime.world().barrier();
 }
 
 TEST_F(EngineTest, ABatchWithoutTargetsIsRefused) {

@@ -15,8 +15,10 @@ zero::FlatLayout golden_layout() {
   return layout;
 }
 
-std::int64_t states(int stage, DType dtype, std::int64_t accumulation = 1) {
+std::int64_t states(int stage, DType dtype, std::int64_t accumulation = 1,
+                    DType sums = DType::fp32) {
   EstimateInput input;
+  input.accumulation_dtype = sums;
   input.stage = stage;
   input.dtype = dtype;
   input.accumulation = accumulation;
@@ -31,6 +33,13 @@ TEST(Estimate, SplitMasterTakesFourteenBytesAParameter) {
   EXPECT_EQ(states(3, DType::bf16), 1750112);
 }
 
+TEST(Estimate, Fp16HoldsItsWholeMaster) {
+  EXPECT_EQ(states(0, DType::fp16), 16 * 1000064);
+  EXPECT_EQ(states(1, DType::fp16), 4 * 1000064 + 12 * 125008);
+  EXPECT_EQ(states(2, DType::fp16), 2 * 1000064 + 14 * 125008);
+  EXPECT_EQ(states(3, DType::fp16), 16 * 125008);
+}
+
 TEST(Estimate, Fp32TakesSixteen) {
   EXPECT_EQ(states(0, DType::fp32), 16 * 1000064);
   EXPECT_EQ(states(1, DType::fp32), 8 * 1000064 + 8 * 125008);
@@ -38,13 +47,15 @@ TEST(Estimate, Fp32TakesSixteen) {
   EXPECT_EQ(states(3, DType::fp32), 2000128);
 }
 
-TEST(Estimate, AccumulatedGradientsAreFp32) {
+TEST(Estimate, AccumulatedGradientsAreFp32UnlessToldOtherwise) {
   EXPECT_EQ(states(0, DType::bf16, 3), 16 * 1000064);
   EXPECT_EQ(states(3, DType::bf16, 3), 16 * 125008);
+  EXPECT_EQ(states(3, DType::fp16, 3), 18 * 125008);
+  EXPECT_EQ(states(3, DType::bf16, 3, DType::bf16), 14 * 125008);
 }
 
 TEST(Estimate, AnAsynchronousSaveCopiesASlice) {
-  for (const DType dtype : {DType::fp32, DType::bf16})
+  for (const DType dtype : {DType::fp32, DType::bf16, DType::fp16})
     for (const int stage : {0, 3}) {
       EstimateInput input;
       input.stage = stage;

@@ -80,13 +80,26 @@ struct ZeroConfig {
   bool operator==(const ZeroConfig&) const = default;
 };
 
+/// The `fp16` section, where it is enabled.
+struct Fp16Config {
+  double loss_scale = 0;  ///< 0: dynamic
+  int initial_scale_power = 16;
+  std::int64_t loss_scale_window = 1000;
+  int hysteresis = 2;
+  bool consecutive_hysteresis = false;
+  double min_loss_scale = 1;
+  bool operator==(const Fp16Config&) const = default;
+};
+
 struct EngineConfig {
   Batch batch;
   OptimizerConfig optimizer;
   SchedulerConfig scheduler;
   double gradient_clipping = 1.0;           ///< global norm; 0 disables
-  DType dtype = DType::fp32;                ///< bf16 with `bf16: {enabled: true}`
+  DType dtype = DType::fp32;                ///< by `bf16.enabled` and `fp16.enabled`
+  DType accumulation_dtype = DType::fp32;   ///< of sums over micro-batches: fp32, or dtype
   DType communication_dtype = DType::fp32;  ///< of reduced gradients; at present always dtype
+  std::optional<Fp16Config> fp16;           ///< in fp16 runs
   ZeroConfig zero;
   bool wall_clock_breakdown = false;  ///< the log shows where the time of a step goes
   std::string log_level = "info";     ///< "debug", "info", "warning" or "error"

@@ -37,7 +37,7 @@ struct LoadOptions {
   std::string tag = {};
   /// Weights and nothing else: no counters, no optimizer states, no schedule.
   bool load_module_only = false;
-  /// Also exp_avg and the like, and the number of updates they have seen.
+  /// Also exp_avg and the like, the number of updates they have seen, and the loss scale.
   bool load_optimizer_states = true;
   /// Also the schedule's position; without it the schedule begins anew.
   bool load_lr_scheduler_states = true;

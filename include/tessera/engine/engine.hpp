@@ -14,6 +14,7 @@
 #include "tessera/comm/communicator.hpp"
 #include "tessera/engine/checkpointing.hpp"
 #include "tessera/nn/model.hpp"
+#include "tessera/optim/loss_scaler.hpp"
 #include "tessera/optim/parameter_groups.hpp"
 #include "tessera/optim/schedule.hpp"
 #include "tessera/parallel/unit_binding.hpp"
@@ -26,6 +27,9 @@ struct EngineOptions {
   optim::ScheduleOptions schedule;
   /// Which parameters decay, and how much.
   optim::ParameterGroupOptions groups;
+  /// Multiplies the loss before backward, so that small gradients of an fp16 run do not vanish;
+  /// nullopt: no scaling.
+  std::optional<optim::LossScalerOptions> loss_scaler;
   /// Of the run: dropout.
   std::uint64_t seed = 1234;
 };
@@ -37,7 +41,8 @@ struct StepOutcome {
   double learning_rate = 0;
   double gradient_norm = 0;  // global, before clipping
   std::int64_t tokens = 0;   // valid targets of the global batch
-  bool skipped = false;      // a gradient was not finite; nothing changed
+  double loss_scale = 1;     // that multiplied the loss in this step's backward
+  bool skipped = false;      // a gradient was not finite; no weight and no state changed
   std::string skipped_reason;
   std::vector<double> flags;  // sums over ranks of what train_step was given
   /// An asynchronous save that ended in this step.
@@ -60,6 +65,8 @@ class Engine {
   /// Makes the model's units resident where they are used, for passes outside of train_step.
   autograd::UnitHooks& hooks() { return binding_; }
   const optim::Schedule& schedule() const { return *schedule_; }
+  /// nullptr without loss scaling.
+  const optim::LossScaler* loss_scaler() const { return scaler_ ? &*scaler_ : nullptr; }
 
   /// Writes `folder`/<tag>.h5 with everything that an exact resume needs: parameters, optimizer
   /// states, schedule, counters. A file of that name is replaced when the new one is whole. Not
@@ -86,7 +93,8 @@ class Engine {
   /// One optimizer step over zero::Options::accumulation_steps micro-batches, whose row counts may
   /// differ between ranks. `gradient_scale`, `seed` and `step` of the batches are filled in here.
   /// `flags` are summed over the ranks along with the loss, to agree on something (a signal, a time
-  /// limit) without a further message.
+  /// limit) without a further message. Errors: not_a_number where gradients overflow at the
+  /// smallest dynamic loss scale.
   StepOutcome train_step(std::span<nn::Batch> micro_batches, std::vector<double> flags = {});
 
   /// Steps done, skipped ones too; samples and tokens that went into them.
@@ -101,10 +109,12 @@ class Engine {
   };
 
   double run_micro_batch(nn::Batch& batch);
+  void finish_scaled_step(const zero::StepResult& result);
   /// What a background save still copies must not change.
   void wait_for_copy();
   checkpoint::Header header(const std::string& config) const;
   checkpoint::State state(const std::string& client_state) const;
+  void load_scaler(const checkpoint::Reader& reader);
   void load_counters(const checkpoint::Reader& reader, const LoadOptions& options);
 
   Communicator& group_;
@@ -113,6 +123,7 @@ class Engine {
   zero::PartitionedOptimizer optimizer_;
   parallel::UnitBinding binding_;
   std::unique_ptr<optim::Schedule> schedule_;
+  std::optional<optim::LossScaler> scaler_;
   std::int64_t schedule_updates_ = 0;  // how far the schedule is; skipped steps do not count
   checkpoint::Snapshot snapshot_;
   std::unique_ptr<PendingSave> pending_;

@@ -29,6 +29,7 @@ struct EstimateInput {
   int stage = 0;
   DType dtype = DType::fp32;
   std::int64_t accumulation = 1;
+  DType accumulation_dtype = DType::fp32;
   bool reduce_every_micro_batch = false;
   int states = 2;  // fp32 arrays of the optimizer: 2 for Adam
   std::int64_t prefetch_elements = 0;
