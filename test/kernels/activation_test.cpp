@@ -5,10 +5,12 @@
 #include <tuple>
 
 #include "support/kernel_testing.hpp"
+#include "support/on_device.hpp"
 
 namespace tessera::kernels {
 namespace {
 
+namespace on_device = testing::on_device;
 using testing::Doubles;
 using testing::TypedArray;
 
@@ -33,20 +35,20 @@ class ActivationTest : public ::testing::TestWithParam<Parameters> {
 
   TypedArray forward(const TypedArray& x) const {
     auto y = testing::filled_array(dtype(), static_cast<std::int64_t>(x.size()), 77);
-    activation_forward(Stream(), {.x = x.data(),
-                                  .y = y.data(),
-                                  .count = static_cast<std::int64_t>(x.size()),
-                                  .function = function(),
-                                  .dtype = dtype()});
-    return y;
-  }
-  TypedArray backward(const TypedArray& x, TypedArray dy) const {
-    activation_backward(Stream(), {.dy = dy.data(),
-                                   .x = x.data(),
-                                   .dx = dy.data(),
+    on_device::activation_forward({.x = x.data(),
+                                   .y = y.data(),
                                    .count = static_cast<std::int64_t>(x.size()),
                                    .function = function(),
                                    .dtype = dtype()});
+    return y;
+  }
+  TypedArray backward(const TypedArray& x, TypedArray dy) const {
+    on_device::activation_backward({.dy = dy.data(),
+                                    .x = x.data(),
+                                    .dx = dy.data(),
+                                    .count = static_cast<std::int64_t>(x.size()),
+                                    .function = function(),
+                                    .dtype = dtype()});
     return dy;
   }
 };

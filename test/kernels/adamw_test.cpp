@@ -5,10 +5,12 @@
 #include "tessera/kernels/split_master.hpp"
 
 #include "support/kernel_testing.hpp"
+#include "support/on_device.hpp"
 
 namespace tessera::kernels {
 namespace {
 
+namespace on_device = testing::on_device;
 using testing::Doubles;
 using testing::TypedArray;
 
@@ -50,7 +52,7 @@ struct State {
         half(values.size()),
         m(values.size()),
         v(values.size()) {
-    if (is_split()) split(Stream(), weights.data(), high.data(), low.data(), std::ssize(weights));
+    if (is_split()) on_device::split(weights.data(), high.data(), low.data(), std::ssize(weights));
   }
   bool is_split() const { return master_kind == Master::split; }
   AdamW args(const TypedArray& gradient, const Hyper& h, int step, std::int64_t begin,
@@ -78,7 +80,7 @@ struct State {
   std::vector<float> master() const {
     if (!is_split()) return weights;
     std::vector<float> joined(weights.size());
-    join(Stream(), high.data(), low.data(), joined.data(), std::ssize(joined));
+    on_device::join(high.data(), low.data(), joined.data(), std::ssize(joined));
     return joined;
   }
 
@@ -114,7 +116,7 @@ TEST(AdamW, TwentyStepsFollowFp64) {
         for (int step = 1; step <= 20; ++step) {
           const auto gradient =
               testing::random_array(kind.gradient, count, static_cast<std::uint64_t>(step) + 1);
-          adamw(Stream(), state.args(gradient, h, step, 0, count));
+          on_device::adamw(state.args(gradient, h, step, 0, count));
           reference.step(gradient.values(), h, step);
         }
         EXPECT_LE(testing::relative_error(widened(state.master()), reference.w), 1e-6);
@@ -133,8 +135,8 @@ TEST(AdamW, SplitMasterHasTheBitsOfPlainFp32) {
   for (int step = 1; step <= 5; ++step) {
     const auto gradient =
         testing::random_array(DType::bf16, count, static_cast<std::uint64_t>(step) + 1);
-    adamw(Stream(), plain.args(gradient, h, step, 0, count));
-    adamw(Stream(), pair.args(gradient, h, step, 0, count));
+    on_device::adamw(plain.args(gradient, h, step, 0, count));
+    on_device::adamw(pair.args(gradient, h, step, 0, count));
   }
   EXPECT_EQ(plain.master(), pair.master());
   EXPECT_EQ(plain.v, pair.v);
@@ -148,8 +150,8 @@ TEST(AdamW, RoundedMasterHasTheBitsOfPlainFp32) {
   for (int step = 1; step <= 5; ++step) {
     const auto gradient =
         testing::random_array(DType::fp16, count, static_cast<std::uint64_t>(step) + 1);
-    adamw(Stream(), plain.args(gradient, h, step, 0, count));
-    adamw(Stream(), both.args(gradient, h, step, 0, count));
+    on_device::adamw(plain.args(gradient, h, step, 0, count));
+    on_device::adamw(both.args(gradient, h, step, 0, count));
   }
   EXPECT_EQ(plain.master(), both.master());
   EXPECT_EQ(plain.v, both.v);
@@ -163,9 +165,9 @@ TEST(AdamW, SlicesGiveTheSameBits) {
   for (const Kind kind : kKinds) {
     State whole(testing::random_doubles(count, 1), kind.master), cut = whole;
     const auto gradient = testing::random_array(kind.gradient, count, 2);
-    adamw(Stream(), whole.args(gradient, h, 1, 0, count));
+    on_device::adamw(whole.args(gradient, h, 1, 0, count));
     for (std::int64_t begin = 0, size = 1; begin < count; begin += size, size = size * 2 + 1)
-      adamw(Stream(), cut.args(gradient, h, 1, begin, std::min(count, begin + size)));
+      on_device::adamw(cut.args(gradient, h, 1, begin, std::min(count, begin + size)));
     EXPECT_EQ(whole.master(), cut.master());
     EXPECT_EQ(whole.m, cut.m);
     EXPECT_EQ(whole.v, cut.v);
@@ -175,8 +177,8 @@ TEST(AdamW, SlicesGiveTheSameBits) {
 TEST(AdamW, ZeroGradientChangesNothingWithoutDecay) {
   State state(testing::random_doubles(33, 1), Master::split);
   const auto before = state.master();
-  adamw(Stream(),
-        state.args(testing::filled_array(DType::bf16, 33, 0), {.weight_decay = 0}, 1, 0, 33));
+  on_device::adamw(
+      state.args(testing::filled_array(DType::bf16, 33, 0), {.weight_decay = 0}, 1, 0, 33));
   EXPECT_EQ(state.master(), before);
 }
 

@@ -5,10 +5,12 @@
 #include "tessera/base/error.hpp"
 
 #include "support/kernel_testing.hpp"
+#include "support/on_device.hpp"
 
 namespace tessera::kernels {
 namespace {
 
+namespace on_device = testing::on_device;
 using testing::Doubles;
 using testing::TypedArray;
 
@@ -46,7 +48,7 @@ TEST_P(DropoutTest, KeepsWhatTheStreamSays) {
       const auto x = testing::random_array(GetParam(), count, 1);
       auto y = testing::filled_array(GetParam(), count, 9);
       const auto args = arguments(x, y, offset);
-      dropout(Stream(), args);
+      on_device::dropout(args);
       const auto expected = reference(x.values(), args), actual = y.values();
       testing::expect_close(y, expected);
       for (std::size_t i = 0; i < expected.size(); ++i)
@@ -61,7 +63,7 @@ TEST_P(DropoutTest, AddsTheResidualWithOneRounding) {
   const auto residual = y.values();
   auto args = arguments(x, y, 5);
   args.residual = y.data();  // in place
-  dropout(Stream(), args);
+  on_device::dropout(args);
   auto expected = reference(x.values(), args);
   for (std::size_t i = 0; i < expected.size(); ++i) expected[i] += residual[i];
   testing::expect_close(y, expected);
@@ -71,14 +73,14 @@ TEST_P(DropoutTest, SlicesGiveTheSameBits) {
   const std::int64_t count = 70000;
   const auto x = testing::random_array(GetParam(), count, 3);
   TypedArray whole(GetParam(), x.size()), cut = whole;
-  dropout(Stream(), arguments(x, whole, 11));
+  on_device::dropout(arguments(x, whole, 11));
   const auto bytes = static_cast<std::int64_t>(size_of(GetParam()));
   for (std::int64_t begin = 0, size = 1; begin < count; begin += size, size = size * 3 + 2) {
     auto args = arguments(x, cut, 11 + begin);
     args.x = static_cast<const char*>(x.data()) + begin * bytes;
     args.y = static_cast<char*>(cut.data()) + begin * bytes;
     args.count = std::min(size, count - begin);
-    dropout(Stream(), args);
+    on_device::dropout(args);
   }
   EXPECT_TRUE(whole == cut);
 }
@@ -88,7 +90,7 @@ TEST_P(DropoutTest, ProbabilityZeroCopies) {
   TypedArray y(GetParam(), 65);
   auto args = arguments(x, y, 0);
   args.probability = 0;
-  dropout(Stream(), args);
+  on_device::dropout(args);
   EXPECT_TRUE(x == y);
 }
 
@@ -97,7 +99,7 @@ TEST(DropoutErrors, ImpossibleProbabilityIsRefused) {
   for (const float probability : {-0.1f, 1.0f, std::nanf("")}) {
     auto args = arguments(x, x, 0);
     args.probability = probability;
-    EXPECT_THROW(dropout(Stream(), args), Error);
+    EXPECT_THROW(on_device::dropout(args), Error);
   }
 }
 

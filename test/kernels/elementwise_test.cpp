@@ -5,10 +5,12 @@
 #include "tessera/base/error.hpp"
 
 #include "support/kernel_testing.hpp"
+#include "support/on_device.hpp"
 
 namespace tessera::kernels {
 namespace {
 
+namespace on_device = testing::on_device;
 using testing::Doubles;
 using testing::TypedArray;
 
@@ -28,7 +30,7 @@ TEST_P(Elementwise, AddMatchesAndWritesNothingElse) {
     const auto a = testing::random_array(GetParam(), count, 1);
     const auto b = testing::random_array(GetParam(), count, 2);
     auto y = testing::filled_array(GetParam(), count + 1, 7);
-    add(Stream(), a.data(), b.data(), y.data(), count, GetParam());
+    on_device::add(a.data(), b.data(), y.data(), count, GetParam());
     auto expected = map(a.values(), b.values(), [](double s, double t) { return s + t; });
     expected.push_back(7);
     testing::expect_close(y, expected);
@@ -39,7 +41,7 @@ TEST_P(Elementwise, AddMatchesAndWritesNothingElse) {
 TEST_P(Elementwise, ScaleWorksInPlace) {
   auto x = testing::random_array(GetParam(), 65, 3);
   const auto before = x.values();
-  scale(Stream(), x.data(), -0.3f, x.data(), 65, GetParam());
+  on_device::scale(x.data(), -0.3f, x.data(), 65, GetParam());
   testing::expect_close(x, map(before, before, [](double s, double) { return -0.3f * s; }));
 }
 
@@ -49,7 +51,7 @@ TEST_P(Elementwise, AccumulateMixesTypes) {
       const auto x = testing::random_array(GetParam(), count, 4);
       auto sum = testing::random_array(type, count, 5);
       const auto before = sum.values();
-      accumulate(Stream(), x.data(), GetParam(), 0.5f, sum.data(), type, count);
+      on_device::accumulate(x.data(), GetParam(), 0.5f, sum.data(), type, count);
       testing::expect_close(
           sum, map(x.values(), before, [](double s, double t) { return 0.5 * s + t; }));
     }
@@ -61,7 +63,7 @@ TEST_P(Elementwise, CastRoundsLikeConvert) {
     for (const auto count : kSizes) {
       const auto x = testing::random_array(GetParam(), count, 6);
       TypedArray y(type, static_cast<std::size_t>(count)), expected = y;
-      cast(Stream(), x.data(), GetParam(), y.data(), type, count);
+      on_device::cast(x.data(), GetParam(), y.data(), type, count);
       convert(x.data(), GetParam(), expected.data(), type, static_cast<std::size_t>(count));
       EXPECT_TRUE(y == expected);
     }
@@ -74,8 +76,9 @@ TEST_P(Elementwise, SlicesGiveTheSameBits) {
   auto whole = testing::random_array(GetParam(), count, 8), cut = whole;
   const auto bytes = static_cast<std::int64_t>(size_of(GetParam()));
   const auto run = [&](TypedArray& target, std::int64_t begin, std::int64_t end) {
-    accumulate(Stream(), static_cast<const char*>(a.data()) + begin * bytes, GetParam(), 0.37f,
-               static_cast<char*>(target.data()) + begin * bytes, GetParam(), end - begin);
+    on_device::accumulate(static_cast<const char*>(a.data()) + begin * bytes, GetParam(), 0.37f,
+                          static_cast<char*>(target.data()) + begin * bytes, GetParam(),
+                          end - begin);
   };
   run(whole, 0, count);
   for (std::int64_t begin = 0, size = 1; begin < count; begin += size, size = size * 2 + 1)
@@ -107,12 +110,12 @@ TEST_P(Elementwise, ColumnSumMatchesForAnyThreadCount) {
                              .rows = rows,
                              .columns = columns,
                              .dtype = GetParam()};
-        column_sum(Stream(), args);
+        on_device::column_sum(args);
         testing::expect_close(y, expected, 2);
         const testing::WithThreads one(1);
         ColumnSum other = args;
         other.y = again.data();
-        column_sum(Stream(), other);
+        on_device::column_sum(other);
         EXPECT_TRUE(y == again) << rows << " x " << columns;
       }
     }
@@ -120,7 +123,7 @@ TEST_P(Elementwise, ColumnSumMatchesForAnyThreadCount) {
 }
 
 TEST(ElementwiseErrors, OtherTypesAreRefused) {
-  EXPECT_THROW(add(Stream(), nullptr, nullptr, nullptr, 1, DType::int32), Error);
+  EXPECT_THROW(on_device::add(nullptr, nullptr, nullptr, 1, DType::int32), Error);
 }
 
 }  // namespace

@@ -3,10 +3,12 @@
 #include "tessera/kernels/layer_norm.hpp"
 
 #include "support/kernel_testing.hpp"
+#include "support/on_device.hpp"
 
 namespace tessera::kernels {
 namespace {
 
+namespace on_device = testing::on_device;
 using testing::Doubles;
 using testing::TypedArray;
 
@@ -51,16 +53,16 @@ struct Case {
     return {type, values};
   }
   void forward() {
-    layer_norm_forward(Stream(), {.x = x.data(),
-                                  .weight = weight.data(),
-                                  .bias = bias.data(),
-                                  .y = y.data(),
-                                  .mean = mean.data(),
-                                  .rstd = rstd.data(),
-                                  .rows = rows,
-                                  .columns = columns,
-                                  .epsilon = static_cast<float>(kEpsilon),
-                                  .dtype = dtype});
+    on_device::layer_norm_forward({.x = x.data(),
+                                   .weight = weight.data(),
+                                   .bias = bias.data(),
+                                   .y = y.data(),
+                                   .mean = mean.data(),
+                                   .rstd = rstd.data(),
+                                   .rows = rows,
+                                   .columns = columns,
+                                   .epsilon = static_cast<float>(kEpsilon),
+                                   .dtype = dtype});
   }
   LayerNormBackward backward_args(TypedArray& dx, TypedArray& dweight, TypedArray& dbias) {
     return {.dy = dy.data(),
@@ -97,16 +99,16 @@ TEST_P(LayerNorm, ForwardMatches) {
 
 TEST_P(LayerNorm, WorksWithoutBiasAndStatistics) {
   Case c(GetParam(), {3, 65});
-  layer_norm_forward(Stream(), {.x = c.x.data(),
-                                .weight = c.weight.data(),
-                                .bias = nullptr,
-                                .y = c.y.data(),
-                                .mean = nullptr,
-                                .rstd = nullptr,
-                                .rows = c.rows,
-                                .columns = c.columns,
-                                .epsilon = static_cast<float>(kEpsilon),
-                                .dtype = GetParam()});
+  on_device::layer_norm_forward({.x = c.x.data(),
+                                 .weight = c.weight.data(),
+                                 .bias = nullptr,
+                                 .y = c.y.data(),
+                                 .mean = nullptr,
+                                 .rstd = nullptr,
+                                 .rows = c.rows,
+                                 .columns = c.columns,
+                                 .epsilon = static_cast<float>(kEpsilon),
+                                 .dtype = GetParam()});
   testing::expect_close(c.y, reference(c.x.values(), c.weight.values(), Doubles(65)));
 }
 
@@ -128,7 +130,7 @@ TEST_P(LayerNorm, GradientsMatchFiniteDifferences) {
     Case c(GetParam(), size);
     c.forward();
     TypedArray dx(GetParam(), c.x.size()), dweight(DType::fp32, c.weight.size()), dbias = dweight;
-    layer_norm_backward(Stream(), c.backward_args(dx, dweight, dbias));
+    on_device::layer_norm_backward(c.backward_args(dx, dweight, dbias));
     const auto x = c.x.values(), weight = c.weight.values(), bias = c.bias.values();
     const auto dy = c.dy.values();
     const auto loss = [&](const Doubles& a, const Doubles& b, const Doubles& d) {
@@ -148,7 +150,7 @@ TEST_P(LayerNorm, BackwardAccumulates) {
     Case c(GetParam(), {17, 65});
     c.forward();
     TypedArray dx(GetParam(), c.x.size()), dweight(gradient_type, c.weight.size()), dbias = dweight;
-    layer_norm_backward(Stream(), c.backward_args(dx, dweight, dbias));
+    on_device::layer_norm_backward(c.backward_args(dx, dweight, dbias));
     auto more_x = testing::random_array(GetParam(), c.rows * c.columns, 7);
     auto more_weight = testing::random_array(gradient_type, c.columns, 8), more_bias = more_weight;
     const auto sum = [](Doubles a, const Doubles& b) {
@@ -160,7 +162,7 @@ TEST_P(LayerNorm, BackwardAccumulates) {
     const auto expected_bias = sum(more_bias.values(), dbias.values());
     auto args = c.backward_args(more_x, more_weight, more_bias);
     args.accumulate = args.accumulate_dx = true;
-    layer_norm_backward(Stream(), args);
+    on_device::layer_norm_backward(args);
     testing::expect_close(more_x, expected_x, 2, "dx");
     testing::expect_close(more_weight, expected_weight, 2, "dweight");
     testing::expect_close(more_bias, expected_bias, 2, "dbias");
@@ -172,9 +174,9 @@ TEST_P(LayerNorm, SameBitsForAnyThreadCount) {
   c.forward();
   TypedArray dx(GetParam(), c.x.size()), dweight(DType::fp32, c.weight.size()), dbias = dweight;
   auto dx1 = dx, dweight1 = dweight, dbias1 = dbias;
-  layer_norm_backward(Stream(), c.backward_args(dx, dweight, dbias));
+  on_device::layer_norm_backward(c.backward_args(dx, dweight, dbias));
   const testing::WithThreads one(1);
-  layer_norm_backward(Stream(), c.backward_args(dx1, dweight1, dbias1));
+  on_device::layer_norm_backward(c.backward_args(dx1, dweight1, dbias1));
   EXPECT_TRUE(dx == dx1 && dweight == dweight1 && dbias == dbias1);
 }
 
@@ -182,11 +184,11 @@ TEST_P(LayerNorm, ParameterGradientsAreOptional) {
   Case c(GetParam(), {5, 17});
   c.forward();
   TypedArray dx(GetParam(), c.x.size()), dweight(DType::fp32, c.weight.size()), dbias = dweight;
-  layer_norm_backward(Stream(), c.backward_args(dx, dweight, dbias));
+  on_device::layer_norm_backward(c.backward_args(dx, dweight, dbias));
   auto dx_only = testing::filled_array(GetParam(), c.rows * c.columns, 9);
   auto args = c.backward_args(dx_only, dweight, dbias);
   args.dweight = args.dbias = nullptr;
-  layer_norm_backward(Stream(), args);
+  on_device::layer_norm_backward(args);
   EXPECT_TRUE(dx == dx_only);
 }
 

@@ -5,10 +5,12 @@
 #include "tessera/base/shape.hpp"
 
 #include "support/kernel_testing.hpp"
+#include "support/on_device.hpp"
 
 namespace tessera::kernels {
 namespace {
 
+namespace on_device = testing::on_device;
 using testing::Doubles;
 using testing::TypedArray;
 
@@ -34,7 +36,7 @@ Doubles definition(const Doubles& x) {
 Doubles sums_of(const TypedArray& x) {
   const auto count = static_cast<std::int64_t>(x.size());
   Doubles sums(static_cast<std::size_t>(ceil_divide(count, kNormBlock)), -1);
-  block_square_sums(Stream(), x.data(), x.dtype(), count, sums.data());
+  on_device::block_square_sums(x.data(), x.dtype(), count, sums.data());
   return sums;
 }
 
@@ -66,7 +68,7 @@ TEST_P(Reduce, FirstNonFiniteIsFoundWhereverItIs) {
   for (const auto count : kSizes) {
     auto values = testing::random_doubles(count, 3);
     const auto find = [&] {
-      return first_non_finite(Stream(), TypedArray(GetParam(), values).data(), GetParam(), count);
+      return on_device::first_non_finite(TypedArray(GetParam(), values).data(), GetParam(), count);
     };
     EXPECT_EQ(find(), -1);
     for (std::int64_t at = count - 1; at >= 0; at /= 3) {

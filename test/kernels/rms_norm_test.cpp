@@ -3,10 +3,12 @@
 #include "tessera/kernels/rms_norm.hpp"
 
 #include "support/kernel_testing.hpp"
+#include "support/on_device.hpp"
 
 namespace tessera::kernels {
 namespace {
 
+namespace on_device = testing::on_device;
 using testing::Doubles;
 using testing::TypedArray;
 
@@ -35,14 +37,14 @@ struct Case {
         dy(testing::random_array(type, rows * columns, 3)),
         y(type, x.size()),
         rstd(static_cast<std::size_t>(rows)) {
-    rms_norm_forward(Stream(), {.x = x.data(),
-                                .weight = weight.data(),
-                                .y = y.data(),
-                                .rstd = rstd.data(),
-                                .rows = rows,
-                                .columns = columns,
-                                .epsilon = static_cast<float>(kEpsilon),
-                                .dtype = dtype});
+    on_device::rms_norm_forward({.x = x.data(),
+                                 .weight = weight.data(),
+                                 .y = y.data(),
+                                 .rstd = rstd.data(),
+                                 .rows = rows,
+                                 .columns = columns,
+                                 .epsilon = static_cast<float>(kEpsilon),
+                                 .dtype = dtype});
   }
   RmsNormBackward backward_args(TypedArray& dx, TypedArray& dweight) {
     return {.dy = dy.data(),
@@ -78,7 +80,7 @@ TEST_P(RmsNorm, GradientsMatchFiniteDifferences) {
   for (const auto& [rows, columns] : {std::pair{1, 1}, {1, 3}, {3, 17}, {5, 65}}) {
     Case c(GetParam(), rows, columns);
     TypedArray dx(GetParam(), c.x.size()), dweight(DType::fp32, c.weight.size());
-    rms_norm_backward(Stream(), c.backward_args(dx, dweight));
+    on_device::rms_norm_backward(c.backward_args(dx, dweight));
     const auto x = c.x.values(), weight = c.weight.values(), dy = c.dy.values();
     const auto of_x = [&](const Doubles& v) { return testing::dot(reference(v, weight), dy); };
     const auto of_weight = [&](const Doubles& v) { return testing::dot(reference(x, v), dy); };
@@ -92,7 +94,7 @@ TEST_P(RmsNorm, BackwardAccumulates) {
   for (const DType gradient_type : {DType::fp32, GetParam()}) {
     Case c(GetParam(), 17, 65);
     TypedArray dx(GetParam(), c.x.size()), dweight(gradient_type, c.weight.size());
-    rms_norm_backward(Stream(), c.backward_args(dx, dweight));
+    on_device::rms_norm_backward(c.backward_args(dx, dweight));
     auto more_x = testing::random_array(GetParam(), c.rows * c.columns, 7);
     auto more_weight = testing::random_array(gradient_type, c.columns, 8);
     const auto sum = [](Doubles a, const Doubles& b) {
@@ -103,7 +105,7 @@ TEST_P(RmsNorm, BackwardAccumulates) {
     const auto expected_weight = sum(more_weight.values(), dweight.values());
     auto args = c.backward_args(more_x, more_weight);
     args.accumulate = args.accumulate_dx = true;
-    rms_norm_backward(Stream(), args);
+    on_device::rms_norm_backward(args);
     testing::expect_close(more_x, expected_x, 2, "dx");
     testing::expect_close(more_weight, expected_weight, 2, "dweight");
   }
@@ -113,9 +115,9 @@ TEST_P(RmsNorm, SameBitsForAnyThreadCount) {
   Case c(GetParam(), 300, 131);
   TypedArray dx(GetParam(), c.x.size()), dweight(DType::fp32, c.weight.size());
   auto dx1 = dx, dweight1 = dweight;
-  rms_norm_backward(Stream(), c.backward_args(dx, dweight));
+  on_device::rms_norm_backward(c.backward_args(dx, dweight));
   const testing::WithThreads one(1);
-  rms_norm_backward(Stream(), c.backward_args(dx1, dweight1));
+  on_device::rms_norm_backward(c.backward_args(dx1, dweight1));
   EXPECT_TRUE(dx == dx1 && dweight == dweight1);
 }
 

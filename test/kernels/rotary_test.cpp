@@ -7,6 +7,7 @@
 #include "tessera/base/error.hpp"
 
 #include "support/kernel_testing.hpp"
+#include "support/on_device.hpp"
 
 namespace tessera::kernels {
 namespace {
@@ -47,16 +48,16 @@ Doubles reference(const Problem& p, Doubles x, bool inverse) {
 }
 
 void rotate(const Problem& p, TypedArray& x, bool inverse) {
-  rotary({}, {.x = x.data(),
-              .positions = p.positions.data(),
-              .inverse_frequency = p.frequencies.data(),
-              .rows = p.rows,
-              .heads = p.heads,
-              .head_dim = p.head_dim,
-              .rotary_dim = p.rotary_dim,
-              .row_stride = p.row_stride,
-              .inverse = inverse,
-              .dtype = x.dtype()});
+  on_device::rotary({.x = x.data(),
+                     .positions = p.positions.data(),
+                     .inverse_frequency = p.frequencies.data(),
+                     .rows = p.rows,
+                     .heads = p.heads,
+                     .head_dim = p.head_dim,
+                     .rotary_dim = p.rotary_dim,
+                     .row_stride = p.row_stride,
+                     .inverse = inverse,
+                     .dtype = x.dtype()});
 }
 
 class RotaryTest : public ::testing::TestWithParam<DType> {};

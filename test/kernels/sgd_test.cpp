@@ -6,10 +6,12 @@
 #include "tessera/kernels/split_master.hpp"
 
 #include "support/kernel_testing.hpp"
+#include "support/on_device.hpp"
 
 namespace tessera::kernels {
 namespace {
 
+namespace on_device = testing::on_device;
 using testing::Doubles;
 using testing::TypedArray;
 
@@ -59,7 +61,7 @@ TEST(SgdTest, TenStepsFollowFp64) {
           const auto gradient =
               testing::random_array(type, count, static_cast<std::uint64_t>(step) + 1);
           float* kept = h.momentum != 0 ? buffer.data() : nullptr;
-          sgd(Stream(), arguments(w, kept, gradient, h, step == 1));
+          on_device::sgd(arguments(w, kept, gradient, h, step == 1));
           reference_step(expected, expected_buffer, gradient.values(), h, step == 1);
         }
         EXPECT_LE(testing::relative_error(Doubles(w.begin(), w.end()), expected), 1e-6);
@@ -76,18 +78,18 @@ TEST(SgdTest, SplitMasterHasTheBitsOfPlainFp32) {
   std::vector<float> w(values.begin(), values.end()), buffer(w.size()), other_buffer(w.size());
   std::vector<bf16> high(w.size());
   std::vector<std::uint16_t> low(w.size());
-  split(Stream(), w.data(), high.data(), low.data(), count);
+  on_device::split(w.data(), high.data(), low.data(), count);
   for (int step = 1; step <= 3; ++step) {
     const auto gradient = testing::random_array(DType::bf16, count, 5);
     auto args = arguments(w, buffer.data(), gradient, {}, step == 1);
-    sgd(Stream(), args);
+    on_device::sgd(args);
     args.parameter = high.data();
     args.low = low.data();
     args.momentum_buffer = other_buffer.data();
-    sgd(Stream(), args);
+    on_device::sgd(args);
   }
   std::vector<float> joined(w.size());
-  join(Stream(), high.data(), low.data(), joined.data(), count);
+  on_device::join(high.data(), low.data(), joined.data(), count);
   EXPECT_EQ(joined, w);
 }
 
@@ -98,10 +100,10 @@ TEST(SgdTest, RoundedMasterHasTheBitsOfPlainFp32) {
   TypedArray rounded(DType::fp16, w.size()), expected = rounded;
   for (int step = 1; step <= 3; ++step) {
     const auto gradient = testing::random_array(DType::fp16, count, 5);
-    sgd(Stream(), arguments(w, buffer.data(), gradient, {}, step == 1));
+    on_device::sgd(arguments(w, buffer.data(), gradient, {}, step == 1));
     auto args = arguments(master, other.data(), gradient, {}, step == 1);
     args.rounded = rounded.as<fp16>();
-    sgd(Stream(), args);
+    on_device::sgd(args);
   }
   EXPECT_EQ(master, w);
   convert(w.data(), DType::fp32, expected.data(), DType::fp16, w.size());
@@ -111,17 +113,17 @@ TEST(SgdTest, RoundedMasterHasTheBitsOfPlainFp32) {
 TEST(SgdTest, GradientScaleMultipliesFirst) {
   std::vector<float> w{1}, scaled{1};
   const TypedArray gradient(DType::fp32, Doubles{2.0}), quadruple(DType::fp32, Doubles{8.0});
-  sgd(Stream(), arguments(w, nullptr, gradient, {.momentum = 0}, true));
+  on_device::sgd(arguments(w, nullptr, gradient, {.momentum = 0}, true));
   auto args = arguments(scaled, nullptr, quadruple, {.momentum = 0}, true);
   args.gradient_scale = 0.25f;
-  sgd(Stream(), args);
+  on_device::sgd(args);
   EXPECT_EQ(w, scaled);
 }
 
 TEST(SgdTest, MomentumNeedsItsBuffer) {
   std::vector<float> w{1};
   const TypedArray gradient(DType::fp32, Doubles{2.0});
-  EXPECT_THROW(sgd(Stream(), arguments(w, nullptr, gradient, {}, true)), Error);
+  EXPECT_THROW(on_device::sgd(arguments(w, nullptr, gradient, {}, true)), Error);
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include <gtest/gtest.h>
 
 #include "support/kernel_testing.hpp"
+#include "support/on_device.hpp"
 
 namespace tessera::kernels {
 namespace {
@@ -33,10 +34,10 @@ TEST_P(SoftmaxTest, Forward) {
     for (const std::int64_t columns : {1, 3, 17, 65, 5000}) {
       const auto x = random_array(GetParam(), rows * columns, 1, 4);
       TypedArray y(GetParam(), x.size());
-      softmax_forward({}, {x.data(), y.data(), rows, columns, GetParam()});
+      on_device::softmax_forward({x.data(), y.data(), rows, columns, GetParam()});
       expect_close(y, reference(x.values(), static_cast<std::size_t>(columns)), 2);
       auto in_place = x;
-      softmax_forward({}, {in_place.data(), in_place.data(), rows, columns, GetParam()});
+      on_device::softmax_forward({in_place.data(), in_place.data(), rows, columns, GetParam()});
       EXPECT_EQ(in_place, y);
     }
 }
@@ -47,8 +48,8 @@ TEST_P(SoftmaxTest, Backward) {
     const auto x = random_array(GetParam(), rows * columns, 1);
     const auto dy = random_array(GetParam(), rows * columns, 2);
     TypedArray y(GetParam(), x.size()), dx(GetParam(), x.size());
-    softmax_forward({}, {x.data(), y.data(), rows, columns, GetParam()});
-    softmax_backward({}, {dy.data(), y.data(), dx.data(), rows, columns, GetParam()});
+    on_device::softmax_forward({x.data(), y.data(), rows, columns, GetParam()});
+    on_device::softmax_backward({dy.data(), y.data(), dx.data(), rows, columns, GetParam()});
     const auto expected = numeric_gradient(
         [&](const Doubles& at) {
           return dot(reference(at, static_cast<std::size_t>(columns)), dy.values());
@@ -59,7 +60,8 @@ TEST_P(SoftmaxTest, Backward) {
     else
       expect_close(dx, expected, 4);
     auto in_place = dy;
-    softmax_backward({}, {in_place.data(), y.data(), in_place.data(), rows, columns, GetParam()});
+    on_device::softmax_backward(
+        {in_place.data(), y.data(), in_place.data(), rows, columns, GetParam()});
     EXPECT_EQ(in_place, dx);
   }
 }
@@ -72,7 +74,7 @@ TEST_P(SoftmaxTest, LargeInputsAndNan) {
   values[3] = large;
   values[25] = std::numeric_limits<double>::quiet_NaN();
   x = TypedArray(GetParam(), values);
-  softmax_forward({}, {x.data(), x.data(), 2, columns, GetParam()});
+  on_device::softmax_forward({x.data(), x.data(), 2, columns, GetParam()});
   const Doubles y = x.values();
   for (std::size_t j = 0; j < 20; ++j) {
     EXPECT_EQ(y[j], j == 3 ? 1 : 0);

@@ -6,17 +6,20 @@
 #include <numeric>
 
 #include "support/kernel_testing.hpp"
+#include "support/on_device.hpp"
 
 namespace tessera::kernels {
 namespace {
 
+namespace on_device = testing::on_device;
+
 struct Split {
   explicit Split(const std::vector<float>& master) : high(master.size()), low(master.size()) {
-    split(Stream(), master.data(), high.data(), low.data(), std::ssize(master));
+    on_device::split(master.data(), high.data(), low.data(), std::ssize(master));
   }
   std::vector<float> joined() const {
     std::vector<float> master(high.size());
-    join(Stream(), high.data(), low.data(), master.data(), std::ssize(high));
+    on_device::join(high.data(), low.data(), master.data(), std::ssize(high));
     return master;
   }
   std::vector<bf16> high;
@@ -29,18 +32,24 @@ bool survives(std::uint32_t first, std::uint32_t count) {
   std::vector<bf16> high(count);
   std::vector<std::uint16_t> low(count);
   std::iota(bits.begin(), bits.end(), first);
-  split(Stream(), reinterpret_cast<const float*>(bits.data()), high.data(), low.data(), count);
-  join(Stream(), high.data(), low.data(), reinterpret_cast<float*>(back.data()), count);
+  on_device::split(reinterpret_cast<const float*>(bits.data()), high.data(), low.data(), count);
+  on_device::join(high.data(), low.data(), reinterpret_cast<float*>(back.data()), count);
   return bits == back;
 }
 
 TEST(SplitMaster, EveryPatternComesBack) {
+  if (testing::on_cuda()) GTEST_SKIP() << "some of them are tried";
   constexpr int kBlockBits = 14;
   std::int64_t lost = 0;
 #pragma omp parallel for reduction(+ : lost)
   for (std::int64_t block = 0; block < (std::int64_t{1} << (32 - kBlockBits)); ++block)
     lost += !survives(static_cast<std::uint32_t>(block << kBlockBits), 1u << kBlockBits);
   EXPECT_EQ(lost, 0);
+}
+
+TEST(SplitMaster, PatternsOfEverySignAndExponentComeBack) {
+  for (std::uint32_t top = 0; top < 1024; ++top)
+    EXPECT_TRUE(survives((top << 22) + 0x1fff80u, 256)) << top;
 }
 
 TEST(SplitMaster, HalfIsTheRoundedWeight) {
