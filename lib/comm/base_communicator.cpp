@@ -10,7 +10,9 @@
 #include "tessera/base/error.hpp"
 #include "tessera/base/log.hpp"
 #include "tessera/base/shape.hpp"
+#include "tessera/device/cuda.hpp"
 
+#include "comm/device_transport.hpp"
 #include "comm/factory.hpp"
 #include "comm/mpi/messages.hpp"
 #include "comm/session.hpp"
@@ -102,6 +104,7 @@ BaseCommunicator::BaseCommunicator(std::shared_ptr<Group> group)
 
 BaseCommunicator::~BaseCommunicator() {
   retire();
+  device_.reset();
   std::erase(group_->environment().communicators, this);
 }
 
@@ -120,6 +123,7 @@ void BaseCommunicator::close() {
   if (!group_->failed()) {
     group_->serve_peers();
     queue_->drain();
+    if (device_) device_->close();
     const Watchdog::Section guard("closing \"" + name() + "\"", group_->timeout());
     close_transport();
   }
@@ -133,14 +137,12 @@ void BaseCommunicator::begin(const Signature& signature) {
 }
 
 void BaseCommunicator::begin(const Signature& signature, const Stream& stream) {
-  TESSERA_CHECK(stream.device().is_cpu(), Code::not_supported,
-                fmt::format("{} on {}: this transport moves host memory", signature.operation,
-                            stream.device().to_string()));
   check_count(signature.operation, signature.count);
   if (signature.reduction >= 0)
     check_reducible(signature.operation, signature.dtype,
                     static_cast<Reduction>(signature.reduction));
   begin(signature);
+  if (!stream.device().is_cpu()) on_device(stream.device());
 }
 
 void BaseCommunicator::compare_over_ranks(const Signature& signature) {
@@ -188,6 +190,8 @@ Work BaseCommunicator::all_reduce(void* data, std::int64_t count, DType dtype, R
   begin(signature, stream);
   if (size() == 1 || count == 0) return {};
   count_all_reduce("all_reduce", count, width_of(dtype));
+  if (!stream.device().is_cpu())
+    return device_->all_reduce({signature, stream}, bytes_of(data), count);
   return finish(signature, start_all_reduce(bytes_of(data), count, dtype, reduction));
 }
 
@@ -200,22 +204,26 @@ void BaseCommunicator::all_reduce_scalars_raw(void* values, std::int64_t count, 
   finish(signature, start_all_reduce(bytes_of(values), count, dtype, reduction)).wait();
 }
 
-Work BaseCommunicator::run_reduce_scatter(std::vector<Part> parts, const Signature& signature) {
+Work BaseCommunicator::run_reduce_scatter(std::vector<Part> parts, const Signature& signature,
+                                          const Stream& stream) {
   std::int64_t elements = 0;
   for (const Part& part : parts) elements += part.pieces.total(size()) - part.pieces.length(rank());
   std::erase_if(parts, [&](const Part& part) { return part.pieces.total(size()) == 0; });
   if (parts.empty()) return {};
   if (size() > 1) traffic_.add("reduce_scatter", elements * width_of(signature.dtype), size() - 1);
+  if (!stream.device().is_cpu()) return device_->reduce_scatter({signature, stream}, parts);
   return finish(signature, start_reduce_scatter(std::move(parts), signature.dtype,
                                                 static_cast<Reduction>(signature.reduction)));
 }
 
-Work BaseCommunicator::run_all_gather(std::vector<Part> parts, const Signature& signature) {
+Work BaseCommunicator::run_all_gather(std::vector<Part> parts, const Signature& signature,
+                                      const Stream& stream) {
   std::int64_t elements = 0;
   for (const Part& part : parts) elements += (size() - 1) * part.pieces.length(rank());
   std::erase_if(parts, [&](const Part& part) { return part.pieces.total(size()) == 0; });
   if (parts.empty()) return {};
   if (size() > 1) traffic_.add("all_gather", elements * width_of(signature.dtype), size() - 1);
+  if (!stream.device().is_cpu()) return device_->all_gather({signature, stream}, parts);
   return finish(signature, start_all_gather(std::move(parts), signature.dtype));
 }
 
@@ -229,7 +237,7 @@ Work BaseCommunicator::reduce_scatter(std::span<const ScatterPart> parts, DType 
     list.push_back({bytes_of(part.send), bytes_of(part.receive), {part.stride, part.count, {}}});
   }
   begin(signature, stream);
-  return run_reduce_scatter(std::move(list), signature);
+  return run_reduce_scatter(std::move(list), signature, stream);
 }
 
 Work BaseCommunicator::all_gather(std::span<const GatherPart> parts, DType dtype,
@@ -242,7 +250,7 @@ Work BaseCommunicator::all_gather(std::span<const GatherPart> parts, DType dtype
     list.push_back({bytes_of(part.send), bytes_of(part.receive), {part.stride, part.count, {}}});
   }
   begin(signature, stream);
-  return run_all_gather(std::move(list), signature);
+  return run_all_gather(std::move(list), signature, stream);
 }
 
 Work BaseCommunicator::reduce_scatter_v(const void* send, void* receive,
@@ -252,7 +260,8 @@ Work BaseCommunicator::reduce_scatter_v(const void* send, void* receive,
   const Signature signature{"reduce_scatter_v", pieces.total(size()), dtype,
                             static_cast<int>(reduction)};
   begin(signature, stream);
-  return run_reduce_scatter({{bytes_of(send), bytes_of(receive), std::move(pieces)}}, signature);
+  return run_reduce_scatter({{bytes_of(send), bytes_of(receive), std::move(pieces)}}, signature,
+                            stream);
 }
 
 Work BaseCommunicator::all_gather_v(const void* send, void* receive,
@@ -261,7 +270,8 @@ Work BaseCommunicator::all_gather_v(const void* send, void* receive,
   Pieces pieces = adjacent("all_gather_v", counts, size());
   const Signature signature{"all_gather_v", pieces.total(size()), dtype};
   begin(signature, stream);
-  return run_all_gather({{bytes_of(send), bytes_of(receive), std::move(pieces)}}, signature);
+  return run_all_gather({{bytes_of(send), bytes_of(receive), std::move(pieces)}}, signature,
+                        stream);
 }
 
 Work BaseCommunicator::broadcast(void* data, std::int64_t count, DType dtype, int root,
@@ -273,6 +283,8 @@ Work BaseCommunicator::broadcast(void* data, std::int64_t count, DType dtype, in
   if (size() == 1 || count == 0) return {};
   const std::int64_t bytes = checked_multiply(count, width_of(dtype));
   if (rank() == root) traffic_.add("broadcast", (size() - 1) * bytes, size() - 1);
+  if (!stream.device().is_cpu())
+    return device_->broadcast({signature, stream}, bytes_of(data), bytes, root);
   return finish(signature, start_broadcast(bytes_of(data), bytes, root));
 }
 
@@ -289,17 +301,22 @@ Work BaseCommunicator::all_to_all_v(const void* send, std::span<const std::int64
                             out.length(rank()), in.length(rank())));
   begin(signature, stream);
   if (size() > 1) traffic_.add("all_to_all", out.total(size()) - out.length(rank()), size() - 1);
+  if (!stream.device().is_cpu())
+    return device_->all_to_all({signature, stream}, bytes_of(send), out, bytes_of(receive), in);
   return finish(signature,
                 start_all_to_all(bytes_of(send), std::move(out), bytes_of(receive), std::move(in)));
 }
 
 Work BaseCommunicator::send(const void* data, std::int64_t count, DType dtype, int to, int tag,
-                            const Stream&) {
+                            const Stream& stream) {
   const Signature signature{"send", count, dtype, -1, to};
   check_count("send", count);
   group_->check_usable("send");
   const std::int64_t bytes = checked_multiply(count, width_of(dtype));
   if (to != rank()) traffic_.add("send", bytes, 1);
+  if (!stream.device().is_cpu())
+    return opened(signature, stream.device())
+        .send({signature, stream}, bytes_of(data), bytes, to, tag);
   auto message = std::make_shared<PointMessage>(*group_, tag);
   message->signature = signature;
   message->messages().send(data, bytes, to);
@@ -307,10 +324,14 @@ Work BaseCommunicator::send(const void* data, std::int64_t count, DType dtype, i
 }
 
 Work BaseCommunicator::receive(void* data, std::int64_t count, DType dtype, int from, int tag,
-                               const Stream&) {
+                               const Stream& stream) {
   const Signature signature{"receive", count, dtype, -1, from};
   check_count("receive", count);
   group_->check_usable("receive");
+  if (!stream.device().is_cpu())
+    return opened(signature, stream.device())
+        .receive({signature, stream}, bytes_of(data), checked_multiply(count, width_of(dtype)),
+                 from, tag);
   auto message = std::make_shared<PointMessage>(*group_, tag);
   message->signature = signature;
   message->messages().receive(data, checked_multiply(count, width_of(dtype)), from);
@@ -352,7 +373,77 @@ Buffer BaseCommunicator::allocate_memory(std::size_t bytes, Purpose purpose) {
 
 std::unique_ptr<Communicator> BaseCommunicator::split(int color, int key, const std::string& name) {
   begin({"split"});
-  return split_communicator(*group_, color, key, name);
+  std::unique_ptr<BaseCommunicator> child = split_communicator(*group_, color, key, name);
+  // While all ranks are here: a subgroup's own first use has only its members.
+  if (device_) {
+    std::unique_ptr<DeviceTransport> transport = device_->split(color, key, child.get());
+    if (child) child->device_ = std::move(transport);
+  }
+  return child;
+}
+
+// ---- devices ----
+
+DeviceTransport& BaseCommunicator::on_device(Device device) {
+  if (!device_) {
+    device_ = make_device_transport(*this, device);
+    for (int depth = 0; depth < open_groups_; ++depth) device_->group_begin();
+  }
+  TESSERA_CHECK(device_->device() == device, Code::invalid_argument,
+                fmt::format("\"{}\" works with buffers on {}, not on {}: a rank uses one GPU",
+                            name(), device_->device().to_string(), device.to_string()));
+  return *device_;
+}
+
+DeviceTransport& BaseCommunicator::opened(const Signature& signature, Device device) {
+  TESSERA_CHECK(device_ || size() <= 2, Code::invalid_argument,
+                fmt::format("{} on \"{}\": connecting GPUs takes all ranks of the group; call "
+                            "open_device on all of them first",
+                            signature.describe(), name()));
+  return on_device(device);
+}
+
+void BaseCommunicator::open_device(Device device) {
+  begin({"open_device"});
+  if (!device.is_cpu()) on_device(device);
+}
+
+const char* BaseCommunicator::device_transport() const {
+  return device_ ? device_->name() : "";
+}
+
+Buffer BaseCommunicator::allocate_on(Device device, std::size_t bytes, Purpose purpose) {
+  if (device.is_cpu()) return allocate(bytes, purpose);
+  begin({"allocate_on"});
+  Buffer buffer = on_device(device).allocate(bytes, purpose);
+  if (bytes > 0) current_stream(device).fill_zero(buffer.data(), bytes);
+  return buffer;
+}
+
+void BaseCommunicator::group_begin() {
+  ++open_groups_;
+  if (device_) device_->group_begin();
+}
+
+void BaseCommunicator::group_end() {
+  TESSERA_CHECK(open_groups_ > 0, Code::invalid_argument, "group_end without group_begin");
+  --open_groups_;
+  if (device_) device_->group_end();
+}
+
+void BaseCommunicator::progress() {
+  queue_->progress();
+  if (device_) device_->poll();
+}
+
+void BaseCommunicator::progress_quietly() noexcept {
+  queue_->progress_quietly();
+  if (!device_ || group_->failed() || group_->closed()) return;
+  try {
+    device_->poll();
+  } catch (const std::exception&) {
+    // Kept by mark_failed; the next call on this communicator throws it.
+  }
 }
 
 }  // namespace tessera::comm

@@ -41,6 +41,8 @@ struct Part {
   Pieces pieces;
 };
 
+class DeviceTransport;
+
 /// How an all-reduce of `count` elements is divided among the ranks.
 Pieces slices_of(std::int64_t count, int ranks);
 
@@ -72,10 +74,15 @@ class BaseCommunicator : public Communicator {
   Work receive(void* data, std::int64_t count, DType dtype, int from, int tag,
                const Stream& stream) final;
   void barrier() final;
-  void progress() final { queue_->progress(); }
+  void group_begin() final;
+  void group_end() final;
+  void progress() final;
   std::vector<std::string> all_gather_text(const std::string& text) final;
   std::string broadcast_text(const std::string& text, int root) final;
   Buffer allocate(std::size_t bytes, Purpose purpose) final;
+  Buffer allocate_on(Device device, std::size_t bytes, Purpose purpose) final;
+  void open_device(Device device) final;
+  const char* device_transport() const final;
   std::unique_ptr<Communicator> split(int color, int key, const std::string& name) final;
   Traffic& traffic() final { return traffic_; }
 
@@ -85,7 +92,9 @@ class BaseCommunicator : public Communicator {
   void abandon(const std::string& reason) {
     if (!group_->closed()) group_->mark_failed(Code::peer_failed, reason);
   }
-  void progress_quietly() noexcept { queue_->progress_quietly(); }
+  void progress_quietly() noexcept;
+  Group& group() { return *group_; }
+  const std::shared_ptr<Group>& shared_group() const { return group_; }
 
  protected:
   using Started = std::shared_ptr<Operation>;
@@ -114,23 +123,27 @@ class BaseCommunicator : public Communicator {
   /// own calls it in its destructor.
   void retire() noexcept;
 
-  Group& group() { return *group_; }
   OperationQueue& queue() { return *queue_; }
   const FoldOrder& fold_order() const { return order_; }
 
  private:
   void begin(const Signature& signature);
   void begin(const Signature& signature, const Stream& stream);
+  DeviceTransport& on_device(Device device);
+  DeviceTransport& opened(const Signature& signature, Device device);
   void compare_over_ranks(const Signature& signature);
   void count_all_reduce(const char* name, std::int64_t count, std::int64_t width);
   Work finish(const Signature& signature, Started operation);
-  Work run_reduce_scatter(std::vector<Part> parts, const Signature& signature);
-  Work run_all_gather(std::vector<Part> parts, const Signature& signature);
+  Work run_reduce_scatter(std::vector<Part> parts, const Signature& signature,
+                          const Stream& stream);
+  Work run_all_gather(std::vector<Part> parts, const Signature& signature, const Stream& stream);
 
   std::shared_ptr<Group> group_;
   std::shared_ptr<OperationQueue> queue_;
   FoldOrder order_;
   Traffic traffic_;
+  std::unique_ptr<DeviceTransport> device_;  ///< made when a device is first used
+  int open_groups_ = 0;
 };
 
 }  // namespace tessera::comm

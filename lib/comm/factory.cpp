@@ -106,8 +106,8 @@ std::unique_ptr<BaseCommunicator> make_communicator(std::shared_ptr<Group> group
   return std::make_unique<MpiCommunicator>(std::move(group));
 }
 
-std::unique_ptr<Communicator> split_communicator(Group& parent, int color, int key,
-                                                 const std::string& name) {
+std::unique_ptr<BaseCommunicator> split_communicator(Group& parent, int color, int key,
+                                                     const std::string& name) {
   const int mine[2] = {color, key};
   const auto raw = parent.all_gather_fixed(mine, sizeof mine, "split");
   std::vector<std::tuple<int, int>> chosen;  // key, parent's rank

@@ -16,7 +16,7 @@ std::unique_ptr<BaseCommunicator> make_communicator(std::shared_ptr<Group> group
                                                     const std::string& transport);
 
 /// Collective over the parent. Null for a negative color.
-std::unique_ptr<Communicator> split_communicator(Group& parent, int color, int key,
-                                                 const std::string& name);
+std::unique_ptr<BaseCommunicator> split_communicator(Group& parent, int color, int key,
+                                                     const std::string& name);
 
 }  // namespace tessera::comm

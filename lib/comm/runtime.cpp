@@ -80,6 +80,9 @@ void check_options(const CommOptions& options) {
   TESSERA_CHECK(t == "auto" || t == "self" || t == "shm" || t == "mpi" || t == "hybrid",
                 Code::invalid_config,
                 fmt::format("comm.transport is '{}': auto, self, shm, mpi or hybrid", t));
+  const auto& d = options.device_transport;
+  TESSERA_CHECK(d == "auto" || d == "nccl" || d == "mpi", Code::invalid_config,
+                fmt::format("comm.device_transport is '{}': auto, nccl or mpi", d));
   TESSERA_CHECK(options.timeout_seconds >= 0, Code::invalid_config,
                 fmt::format("comm.timeout_seconds is {}: a number of seconds, 0 waits for ever",
                             options.timeout_seconds));

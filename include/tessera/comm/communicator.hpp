@@ -53,6 +53,11 @@ struct GatherPart {
 ///   node of nodes(), then over the nodes' partial sums in node order, rounded once to the dtype; a
 ///   mean multiplies once by 1/size after the fold. Transport, chunking and timing never change a
 ///   bit. min and max propagate NaN.
+/// Devices: a call on a GPU's stream takes buffers of that GPU. It starts after what is on the
+/// stream
+///   and returns at once; Work::wait lets the stream wait, not the host. Their reductions are
+///   NCCL's (doc/numerics.md), but over host memory with comm.device_transport mpi, which follows
+///   the rule above. Messages on a GPU have no tags: they pair up in the order of the calls.
 /// Memory: buffers from allocate() are read in place by peers of the same node; others are staged.
 /// Counters: payload bytes and messages by operation in traffic(): reference formulas in
 ///   doc/numerics.md.
@@ -113,6 +118,16 @@ class Communicator {
   /// may differ by rank. The buffer may be destroyed at any time by each rank alone; it must not
   /// outlive the communicator.
   virtual Buffer allocate(std::size_t bytes, Purpose purpose) = 0;
+
+  /// The same memory for buffers of a GPU, zeroed on its current stream: registered with the
+  /// transport where it has that. For the CPU it is allocate(). Collective.
+  virtual Buffer allocate_on(Device device, std::size_t bytes, Purpose purpose) = 0;
+  /// Connects the GPUs of the ranks, and by split() those of subgroups. The first collective on a
+  /// GPU's stream does it too; send and receive in a group of more than two ranks need it before.
+  /// Collective.
+  virtual void open_device(Device device) = 0;
+  /// "nccl", "mpi" or "self" once a device is open, else "".
+  virtual const char* device_transport() const = 0;
 
   /// Ranks with the same colour form a group, ordered by (key, rank); colour < 0 gives nullptr.
   /// Collective.

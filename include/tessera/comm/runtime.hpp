@@ -18,6 +18,9 @@ struct CommOptions {
   std::vector<std::vector<int>> nodes;  ///< empty: as MPI_Comm_split_type finds them
   bool checked = false;  ///< compare operation, count and dtype over ranks before every collective
   double timeout_seconds = 600;  ///< 0: wait for ever
+  /// auto|nccl|mpi, for buffers of GPUs; auto: NCCL if the build has it and each rank has its own
+  /// GPU; mpi: through page-locked host memory
+  std::string device_transport = "auto";
 };
 
 /// Owns our duplicates of the user's communicator. Several may live in one process, at once or one

@@ -102,6 +102,11 @@ Buffer FaultyCommunicator::allocate(std::size_t bytes, Purpose purpose) {
   return inner_.allocate(bytes, purpose);
 }
 
+Buffer FaultyCommunicator::allocate_on(Device device, std::size_t bytes, Purpose purpose) {
+  misbehave("allocate_on");
+  return inner_.allocate_on(device, bytes, purpose);
+}
+
 std::unique_ptr<Communicator> FaultyCommunicator::split(int color, int key,
                                                         const std::string& name) {
   misbehave("split");

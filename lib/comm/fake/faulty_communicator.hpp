@@ -50,10 +50,15 @@ class FaultyCommunicator final : public Communicator {
   Work receive(void* data, std::int64_t count, DType dtype, int from, int tag,
                const Stream& stream) override;
   void barrier() override;
+  void group_begin() override { inner_.group_begin(); }
+  void group_end() override { inner_.group_end(); }
   void progress() override { inner_.progress(); }
   std::vector<std::string> all_gather_text(const std::string& text) override;
   std::string broadcast_text(const std::string& text, int root) override;
   Buffer allocate(std::size_t bytes, Purpose purpose) override;
+  Buffer allocate_on(Device device, std::size_t bytes, Purpose purpose) override;
+  void open_device(Device device) override { inner_.open_device(device); }
+  const char* device_transport() const override { return inner_.device_transport(); }
   std::unique_ptr<Communicator> split(int color, int key, const std::string& name) override;
   Traffic& traffic() override { return inner_.traffic(); }
 

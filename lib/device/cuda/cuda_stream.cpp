@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "device/cuda/cuda_stream.hpp"
 
+#include <chrono>
+#include <functional>
 #include <map>
 #include <mutex>
+#include <thread>
 #include <vector>
 
 #include "device/cuda/check.hpp"
 #include "device/cuda/device_guard.hpp"
+#include "device/cuda/wait_hook.hpp"
 
 namespace tessera::cuda {
 
@@ -41,6 +45,25 @@ class EventPool {
   std::map<int, std::vector<cudaEvent_t>> free_;
 };
 
+std::function<void()>& wait_hook() {
+  static auto* hook = new std::function<void()>;
+  return *hook;
+}
+
+/// Blocks until `query` is no longer cudaErrorNotReady: inside CUDA, or with the hook's work.
+template <class Query, class Block>
+void wait_for(Query&& query, Block&& block, const char* what) {
+  if (!wait_hook()) return check_cuda(block(), what);
+  for (int turn = 0;; ++turn) {
+    const cudaError_t result = query();
+    if (result != cudaErrorNotReady) return check_cuda(result, what);
+    cudaGetLastError();
+    if (turn % 16 == 15) wait_hook()();
+    turn < 1000 ? std::this_thread::yield()
+                : std::this_thread::sleep_for(std::chrono::microseconds(20));
+  }
+}
+
 // Never destroyed: events in other statics may outlive it.
 EventPool& event_pool() {
   static auto* pool = new EventPool;
@@ -48,6 +71,10 @@ EventPool& event_pool() {
 }
 
 }  // namespace
+
+void set_wait_hook(std::function<void()> hook) {
+  wait_hook() = std::move(hook);
+}
 
 CudaStream::CudaStream(int device, bool high_priority) : device_(device) {
   const DeviceGuard guard(device_);
@@ -73,7 +100,8 @@ void CudaStream::fill_zero(void* target, std::size_t bytes) {
 }
 
 void CudaStream::synchronize() {
-  check_cuda(cudaStreamSynchronize(stream_), "waiting for a stream");
+  wait_for([this] { return cudaStreamQuery(stream_); },
+           [this] { return cudaStreamSynchronize(stream_); }, "waiting for a stream");
 }
 
 std::shared_ptr<void> CudaStream::record() {
@@ -94,7 +122,9 @@ void CudaStream::wait(void* event) {
 }
 
 void CudaStream::wait_on_host(void* event) {
-  check_cuda(cudaEventSynchronize(static_cast<cudaEvent_t>(event)), "waiting for an event");
+  const auto mark = static_cast<cudaEvent_t>(event);
+  wait_for([mark] { return cudaEventQuery(mark); }, [mark] { return cudaEventSynchronize(mark); },
+           "waiting for an event");
 }
 
 bool CudaStream::reached(void* event) {

@@ -50,8 +50,8 @@ TEST(CudaMemory, TooMuchNamesTheTableAndWhatHelps) {
   TESSERA_NEEDS_GPU();
   const Buffer some = allocate(3 << 20, gpu(), Purpose::optimizer);
   test::expect_error(Code::out_of_memory,
-                     {"1024 TiB", "activations", "cuda:0", "optimizer", "3 MiB", "stage", "offload",
-                      "train_micro_batch_size_per_gpu"},
+                     {"1.0 PiB", "activations", "cuda:0", "optimizer", "3.0 MiB", "stage",
+                      "offload", "train_micro_batch_size_per_gpu"},
                      [] { allocate(std::size_t{1} << 50, gpu(), Purpose::activations); });
   const Buffer after = allocate(1000, gpu(), Purpose::activations);
   EXPECT_TRUE(after) << "a failed allocation leaves the device usable";
