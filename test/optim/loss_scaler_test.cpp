@@ -3,6 +3,7 @@
 // scale that multiplied them.
 #include "tessera/optim/loss_scaler.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <string>
 #include <vector>
@@ -10,6 +11,7 @@
 #include <gtest/gtest.h>
 
 #include "tessera/base/error.hpp"
+#include "tessera/base/random.hpp"
 
 namespace tessera::optim {
 namespace {
@@ -89,6 +91,68 @@ TEST(LossScaler, ResumesWhereItWas) {
   EXPECT_EQ(second.state(), first.state());
   const auto after = scales(second, pattern.substr(8));
   for (std::size_t i = 0; i < after.size(); ++i) EXPECT_EQ(after[i], expected[8 + i]) << i;
+}
+
+/// DeepSpeed's rule, step by step as its documentation and code have it.
+struct DeepSpeedRule {
+  LossScalerOptions options;
+  double scale = std::ldexp(1.0, options.initial_scale_power);
+  int hysteresis = options.hysteresis;
+  std::int64_t iteration = 0, last_overflow = -1;
+
+  /// False: the scale is as small as it may be, and a step overflowed.
+  bool step(bool overflow) {
+    if (overflow) {
+      if (options.hysteresis == 1 || hysteresis == 1) {
+        if (scale == options.minimum) return false;
+        scale = std::max(scale / 2, options.minimum);
+      } else {
+        --hysteresis;
+      }
+      last_overflow = iteration;
+    } else {
+      if (options.consecutive_hysteresis) hysteresis = options.hysteresis;
+      const std::int64_t stable = iteration - last_overflow - 1;
+      if (stable > 0 && stable % options.window == 0) {
+        if (!options.consecutive_hysteresis) hysteresis = options.hysteresis;
+        scale *= 2;
+      }
+    }
+    ++iteration;
+    return true;
+  }
+};
+
+TEST(LossScaler, FollowsDeepSpeedsRuleThroughRandomRuns) {
+  const RandomStream random(5, 0);
+  std::uint64_t next = 0;
+  const auto pick = [&](int below) {
+    return static_cast<int>(random.uniform(next++) * static_cast<float>(below));
+  };
+  int ended = 0;
+  for (int run = 0; run < 200; ++run) {
+    const LossScalerOptions options{.initial_scale_power = pick(12),
+                                    .window = 1 + pick(6),
+                                    .hysteresis = 1 + pick(4),
+                                    .consecutive_hysteresis = pick(2) == 1,
+                                    .minimum = std::ldexp(1.0, -pick(3))};
+    DeepSpeedRule rule{options};
+    LossScaler scaler(options);
+    const int often = 2 + pick(8);  // one step in so many overflows
+    for (int step = 0; step < 100; ++step) {
+      const bool overflow = pick(often) == 0;
+      EXPECT_EQ(scaler.begin_step(), rule.scale);
+      if (!rule.step(overflow)) {
+        EXPECT_THROW(scaler.finish_step(overflow), Error);
+        ++ended;
+        break;
+      }
+      scaler.finish_step(overflow);
+      ASSERT_EQ(scaler.scale(), rule.scale) << "run " << run << " step " << step;
+    }
+  }
+  EXPECT_GT(ended, 0);
+  EXPECT_LT(ended, 200);
 }
 
 TEST(LossScaler, ImpossibleOptionsAndStatesAreRefused) {
