@@ -248,14 +248,16 @@ void Trainer::count_skips(const StepOutcome& outcome) {
   if (outcome.skipped && root())
     log_warning(fmt::format("step {} skipped: {}{}", outcome.step, outcome.skipped_reason,
                             describe_scale(scaler, outcome.loss_scale)));
-  const bool searching = scaler != nullptr && scaler->is_dynamic();
-  TESSERA_CHECK(
-      searching || skips_in_a_row_ < kMostSkipsInARow, Code::not_a_number,
-      fmt::format("{} steps in a row had gradients that are not finite (step {}, loss {}): {}. "
-                  "Training has diverged: lower the learning rate or clip gradients, and "
-                  "continue from an earlier checkpoint in '{}'",
-                  kMostSkipsInARow, outcome.step, outcome.loss, outcome.skipped_reason,
-                  checkpoints_.path()));
+  if (skips_in_a_row_ < kMostSkipsInARow || (scaler != nullptr && scaler->is_dynamic())) return;
+  const char* const advice =
+      scaler != nullptr ? "The loss scale is too large for fp16, or training has diverged: lower "
+                          "engine.fp16.loss_scale, or set it to 0 for a dynamic one"
+                        : "Training has diverged: lower the learning rate or clip gradients";
+  fail(Code::not_a_number,
+       fmt::format("{} steps in a row had gradients that are not finite (step {}, loss {}): {}. "
+                   "{}, and continue from an earlier checkpoint in '{}'",
+                   kMostSkipsInARow, outcome.step, outcome.loss, outcome.skipped_reason, advice,
+                   checkpoints_.path()));
 }
 
 Stop Trainer::reason_to_stop(const StepOutcome& outcome) const {

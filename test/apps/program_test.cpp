@@ -70,10 +70,27 @@ TEST_F(ProgramTest, TrainingWritesTheRunsFolder) {
   EXPECT_TRUE(metrics.back().contains("validation_loss"));
   EXPECT_LT(metrics[6]["loss"], metrics[0]["loss"]);
   const auto summary = read_json(folder / "a/summary.json");
-  for (const char* key :
-       {"ranks", "mesh", "nodes", "threads_per_rank", "isa", "transport", "parameters", "layout",
-        "steps", "tokens", "seconds", "tokens_per_second", "final_loss", "validation_loss",
-        "weights_checksum", "traffic", "memory", "model_flops", "flops_per_second"})
+  for (const char* key : {"ranks",
+                          "mesh",
+                          "nodes",
+                          "threads_per_rank",
+                          "isa",
+                          "transport",
+                          "parameters",
+                          "layout",
+                          "steps",
+                          "tokens",
+                          "seconds",
+                          "tokens_per_second",
+                          "final_loss",
+                          "validation_loss",
+                          "weights_checksum",
+                          "traffic",
+                          "memory",
+                          "model_flops",
+                          "flops_per_second",
+                          "skipped_steps",
+                          "loss_scale"})
     EXPECT_TRUE(summary.contains(key)) << key;
   std::int64_t padded = 0;
   for (const auto& unit : summary["layout"]["units"]) padded += unit["padded"].get<std::int64_t>();
@@ -244,6 +261,49 @@ TEST_F(ProgramTest, TrainingThatDivergesStopsWithAnExplanation) {
   EXPECT_EQ(outcome.exit_code, 1);
   EXPECT_NE(outcome.error.find("diverged"), std::string::npos) << outcome.error;
   EXPECT_NE(outcome.error.find("transformer."), std::string::npos) << outcome.error;
+}
+
+// A scale that is far too large is searched down, also across a stop in the middle of the search.
+TEST_F(ProgramTest, Fp16FindsItsLossScaleAndContinues) {
+  const std::string fp16 =
+      "--set run.steps=24 --set engine.scheduler=null --set engine.fp16='{enabled: true, "
+      "initial_scale_power: 30, loss_scale_window: 4}' ";
+  const Outcome outcome = tessera("train " + fp16 + run_file("whole"), 2);
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.error;
+  EXPECT_NE(outcome.error.find("the loss scale falls from"), std::string::npos) << outcome.error;
+  const auto expected = without_times(read_json_lines(folder / "whole/metrics.jsonl"));
+  EXPECT_EQ(expected[0]["loss_scale"], 0x1p30);
+  EXPECT_EQ(expected[0]["skipped"], true);
+  int skipped = 0;
+  for (const auto& line : expected) skipped += line.value("skipped", false) ? 1 : 0;
+  EXPECT_GT(skipped, 5);
+  EXPECT_LT(skipped, 20);
+  const auto summary = read_json(folder / "whole/summary.json");
+  EXPECT_EQ(summary["skipped_steps"], skipped);
+  EXPECT_EQ(summary["steps"], 24);
+  EXPECT_LT(summary["final_loss"], expected[0]["loss"]);
+
+  for (const int stop : {4, 17}) {
+    const std::string name = fmt::format("stopped{}", stop);
+    const std::string file = run_file(name);
+    ASSERT_EQ(tessera(fmt::format("train {} {} --steps {}", fp16, file, stop), 2).exit_code, 0);
+    ASSERT_EQ(tessera("train " + fp16 + file, 2).exit_code, 0);
+    EXPECT_EQ(without_times(read_json_lines(folder / (name + "/metrics.jsonl"))), expected) << stop;
+    EXPECT_EQ(read_json(folder / (name + "/summary.json"))["weights_checksum"],
+              summary["weights_checksum"]);
+  }
+
+  const std::string generate = "generate --prompt 'The ' --max-tokens 20 --temperature 0 --model ";
+  const Outcome text = tessera(generate + (folder / "whole") + " --dtype fp16");
+  ASSERT_EQ(text.exit_code, 0) << text.error;
+  EXPECT_EQ(text.out, tessera(generate + (folder / "whole") + " --dtype fp16", 3).out);
+}
+
+TEST_F(ProgramTest, AFixedLossScaleThatIsTooLargeIsNamed) {
+  const Outcome outcome = tessera("train " + run_file("fixed") +
+                                  " --set engine.fp16='{enabled: true, loss_scale: 1e12}'");
+  EXPECT_EQ(outcome.exit_code, 1);
+  EXPECT_NE(outcome.error.find("lower engine.fp16.loss_scale"), std::string::npos) << outcome.error;
 }
 
 TEST_F(ProgramTest, StartedAloneInsideALauncherExplainsItself) {

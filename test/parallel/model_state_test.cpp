@@ -70,7 +70,8 @@ Setting random_setting(Dice& dice, int ranks) {
               setting.members[static_cast<std::size_t>(dice.pick(i + 1))]);
   setting.members.resize(static_cast<std::size_t>(dice.between(1, ranks)));
   setting.stage = dice.pick(4);
-  setting.dtype = dice.pick(2) == 0 ? DType::fp32 : DType::bf16;
+  const DType types[] = {DType::fp32, DType::bf16, DType::fp16};
+  setting.dtype = types[dice.pick(3)];
   return setting;
 }
 
