@@ -11,7 +11,8 @@ namespace tessera::kernels {
 
 /// losses[r] = logsumexp(logits[r, 0..valid_columns)) - logits[r, targets[r]] in fp32; 0 for
 /// targets < 0. If dlogits is set: dlogits[r, j] = (softmax - onehot) * scale, zero rows for
-/// targets < 0 and zero in the padding columns; it may be logits (in place).
+/// targets < 0 and zero in the padding columns; it may be logits (in place). Targets must be below
+/// valid_columns: invalid_argument names the first that is not; on a GPU its loss is NaN.
 struct CrossEntropy {
   const void* logits;           // [rows, columns]
   const std::int32_t* targets;  // [rows]

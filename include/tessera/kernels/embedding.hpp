@@ -10,7 +10,8 @@
 namespace tessera::kernels {
 
 /// y[r, :] = table[ids[r], :], or += when `accumulate`. ids must lie in [0, table_rows):
-/// invalid_argument names the first that does not.
+/// invalid_argument names the first that does not. On a GPU ids are not looked at before the
+/// launch: rows of such ids become NaN in y, and add to nothing in the gradient.
 struct EmbeddingForward {
   const void* table;        // [table_rows, columns]
   const std::int32_t* ids;  // [rows]

@@ -20,7 +20,7 @@ inline constexpr std::int64_t kNormBlock = 1024;
 /// sums has ceil(count / kNormBlock) entries.
 void block_square_sums(const Stream& stream, const void* x, DType dtype, std::int64_t count,
                        double* sums);
-/// Index of the first NaN or infinity, or -1.
+/// Index of the first NaN or infinity, or -1. Waits for the stream.
 std::int64_t first_non_finite(const Stream& stream, const void* x, DType dtype, std::int64_t count);
 
 }  // namespace tessera::kernels
