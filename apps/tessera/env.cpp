@@ -12,6 +12,7 @@
 #include "tessera/base/cpu_features.hpp"
 #include "tessera/base/number_format.hpp"
 #include "tessera/checkpoint/library_version.hpp"
+#include "tessera/comm/device_transport.hpp"
 #include "tessera/comm/runtime.hpp"
 #include "tessera/device/cuda.hpp"
 #include "tessera/device/memory.hpp"
@@ -90,6 +91,7 @@ Json describe(Runtime& runtime, int threads) {
   env["free_memory_bytes"] = available_host_memory();
   env["shared_memory"] = shared_memory_text();
   env["cuda"] = cuda_text();
+  env["nccl"] = nccl_version().empty() ? "not in this build" : nccl_version();
   env["devices"] = devices();
   Json missing = Json::array();
   if (cuda_device_count() == 0) missing.push_back("cuda: " + cuda_unavailable_reason());

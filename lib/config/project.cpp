@@ -64,6 +64,7 @@ void project_mesh(Values& values, MeshConfig& mesh) {
 
 void project_comm(Values& values, CommConfig& comm) {
   comm.transport = values.text("comm.transport");
+  comm.device_transport = values.text("comm.device_transport");
   comm.nodes.reset();
   if (const Node nodes = values.get("comm.nodes"); nodes.is(Node::Kind::list)) {
     comm.nodes.emplace();

@@ -76,6 +76,9 @@ void add_comm(RowList& rows) {
   rows.supported("nodes", any_list().or_auto(), "\"auto\"",
                  "Which ranks count as one node, e.g. [[0, 1], [2, 3]]. Reductions fold inside a "
                  "node first. auto: as MPI sees the machine.");
+  rows.supported("device_transport", one_of({"auto", "nccl", "mpi"}), "\"auto\"",
+                 "How buffers of GPUs travel. auto: NCCL if the build has it and every rank has a "
+                 "GPU of its own. mpi: through page-locked host memory and transport.");
   rows.supported("checked", flag(), "false",
                  "Compare operation, count and type of every collective over the ranks.");
   rows.supported("timeout_seconds", number_above(0), "600",

@@ -42,6 +42,7 @@ optim::LossScalerOptions scaler_options(const config::Fp16Config& fp16) {
 CommOptions comm_options(const config::RunConfig& config) {
   CommOptions options;
   options.transport = config.comm.transport;
+  options.device_transport = config.comm.device_transport;
   if (config.comm.nodes) options.nodes = *config.comm.nodes;
   options.checked = config.comm.checked;
   options.timeout_seconds = config.comm.timeout_seconds;

@@ -218,6 +218,7 @@ TEST(Table, EverySupportedKeyChangesTheConfiguration) {
       {"run.validate.batches", "7"},
       {"mesh.data", "2"},
       {"comm.transport", "shm"},
+      {"comm.device_transport", "mpi"},
       {"comm.nodes", "[[0]]"},
       {"comm.checked", "true"},
       {"comm.timeout_seconds", "7"},

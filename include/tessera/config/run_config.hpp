@@ -100,6 +100,7 @@ struct MeshConfig {
 
 struct CommConfig {
   std::string transport = "auto";                      ///< "auto", "self", "shm", "mpi" or "hybrid"
+  std::string device_transport = "auto";               ///< "auto", "nccl" or "mpi"
   std::optional<std::vector<std::vector<int>>> nodes;  ///< ranks of each node; none: as MPI says
   bool checked = false;
   double timeout_seconds = 600;
