@@ -41,8 +41,8 @@ int choose(std::uint32_t set, Order order, Choices& choices) {
 }
 
 Block& running_block() {
-  static Block block;
-  return block;
+  static auto* const block = new Block;  // not destroyed before the last buffer in a static
+  return *block;
 }
 
 void Block::reshape(dim3 threads) {
@@ -63,13 +63,43 @@ std::optional<Fault> Block::run(const std::function<void()>& thread, Schedule sc
   schedule_ = schedule;
   choices_ = &choices;
   reset();
+  if constexpr (race::kWatched) {
+    choose_cast();
+    race::release(&tokens_->start);
+  }
   switch_to(pick(), outside_);
+  if constexpr (race::kWatched) {
+    race::acquire(&tokens_->end);
+  }
   if (!fault_ && alive_ > 0) {
     fault_ = Fault{FaultKind::divergence,
                    "threads wait for others that wait elsewhere: " + describe_waiting()};
   }
-  release_stacks();
+  if (!race::kWatched) {
+    release_stacks();
+  } else if (fault_) {
+    dismiss_cast();
+  }
   return std::exchange(fault_, std::nullopt);
+}
+
+void Block::choose_cast() {
+  const race::Unwatched unwatched;
+  outside_actor_ = race::current();
+  tokens_ = std::make_unique<Tokens>();
+  cast_ = &casts_[outside_actor_];
+  while (cast_->size() < static_cast<std::size_t>(count_)) {
+    cast_->push_back({.actor = race::create(), .stack = stacks_.take()});
+  }
+}
+
+// After a fault threads are in the middle of something, which they would never leave.
+void Block::dismiss_cast() {
+  const race::Unwatched unwatched;
+  for (const Player& player : *cast_) {
+    race::destroy(player.actor);
+  }
+  casts_.erase(outside_actor_);
 }
 
 void Block::reset() {
@@ -124,6 +154,7 @@ void Block::enter(int thread) {
 
 void Block::switch_to(int next, Context& from) {
   if (next < 0) {
+    race::become(outside_actor_);
     switch_context(from, outside_);
     return;
   }
@@ -131,8 +162,11 @@ void Block::switch_to(int next, Context& from) {
   Thread& thread = threads_[static_cast<std::size_t>(next)];
   if (!thread.started) {
     thread.started = true;
-    thread.stack = stacks_.take();
+    thread.stack = race::kWatched ? (*cast_)[static_cast<std::size_t>(next)].stack : stacks_.take();
     prepare_context(thread.context, thread.stack, thread_main);
+  }
+  if constexpr (race::kWatched) {
+    race::become((*cast_)[static_cast<std::size_t>(next)].actor);
   }
   switch_context(from, thread.context);
 }
@@ -154,23 +188,31 @@ void Block::thread_main() {
     block.run_thread();
     block.end_thread();
     const int next = block.pick();
-    if (next >= 0 && !block.threads_[static_cast<std::size_t>(next)].started) {
+    if (race::kWatched) {
+      block.switch_to(next, mine.context);
+    } else if (next >= 0 && !block.threads_[static_cast<std::size_t>(next)].started) {
       // Threads that never block follow each other on one stack, without a switch.
       Thread& thread = block.threads_[static_cast<std::size_t>(next)];
       thread.started = true;
       thread.stack = std::exchange(mine.stack, {});
       block.enter(next);
-      continue;
+    } else {
+      block.stacks_.give_back(std::exchange(mine.stack, {}));
+      block.switch_to(next, mine.context);
     }
-    block.stacks_.give_back(std::exchange(mine.stack, {}));
-    block.switch_to(next, mine.context);
   }
 }
 
 void Block::run_thread() {
   std::string problem;
   try {
-    (*thread_)();
+    if constexpr (race::kWatched) {
+      race::acquire(&tokens_->start);
+      (*thread_)();
+      race::release(&tokens_->end);
+    } else {
+      (*thread_)();
+    }
     return;
   } catch (const std::exception& error) {
     problem = error.what();
@@ -193,11 +235,28 @@ void Block::end_thread() {
   for (Gathering& gathering : warp.gatherings) {
     if (gathering.arrived != 0 && (gathering.mask & own_lane()) != 0 &&
         gathering.arrived == (gathering.mask & warp.alive)) {
-      const std::uint32_t lanes = std::exchange(gathering.arrived, 0);
-      gathering.action(gathering.contributions.data(), lanes);
-      make_runnable(w, lanes);
+      act(w, gathering);
     }
   }
+}
+
+std::uint64_t* Block::token_of(int warp, const Gathering& gathering) {
+  if constexpr (!race::kWatched) {
+    return nullptr;
+  }
+  const auto slot = static_cast<std::size_t>(std::countr_zero(gathering.mask));
+  return &tokens_->warps[static_cast<std::size_t>(warp)][slot][gathering.generation % 2];
+}
+
+// The last lane to arrive acts for all, and wakes them.
+void Block::act(int warp, Gathering& gathering) {
+  std::uint64_t* const token = token_of(warp, gathering);
+  const std::uint32_t lanes = std::exchange(gathering.arrived, 0);
+  race::acquire(token);
+  gathering.action(gathering.contributions.data(), lanes);
+  race::release(token);
+  ++gathering.generation;
+  make_runnable(warp, lanes);
 }
 
 int Block::barrier(BarrierKind kind, int predicate, const Site& site) {
@@ -214,10 +273,14 @@ int Block::barrier(BarrierKind kind, int predicate, const Site& site) {
   me.waits_at = site;
   warps_[static_cast<std::size_t>(current_ / kLanes)].at_barrier |= own_lane();
   predicates_ += predicate != 0;
+  std::uint64_t* const token =
+      race::kWatched ? &tokens_->barrier[barrier_generation_ % 2] : nullptr;
+  race::release(token);
   if (++arrived_ == alive_) {
     finish_barrier();
   }
   yield();
+  race::acquire(token);
   return me.barrier_result;
 }
 
@@ -235,9 +298,11 @@ void Block::finish_barrier() {
     make_runnable(w, std::exchange(warps_[static_cast<std::size_t>(w)].at_barrier, 0));
   }
   arrived_ = 0;
+  ++barrier_generation_;
 }
 
-void Block::together(std::uint32_t mask, WarpAction action, void* contribution, const Site& site) {
+void Block::together(std::uint32_t mask, WarpAction action, void* contribution, bool orders_memory,
+                     const Site& site) {
   const int w = current_ / kLanes;
   Warp& warp = warps_[static_cast<std::size_t>(w)];
   if ((mask & own_lane()) == 0) {
@@ -257,13 +322,16 @@ void Block::together(std::uint32_t mask, WarpAction action, void* contribution, 
   }
   gathering.arrived |= own_lane();
   gathering.contributions[static_cast<std::size_t>(current_ % kLanes)] = contribution;
+  std::uint64_t* const token = orders_memory ? token_of(w, gathering) : nullptr;
+  race::release(token);
   if (gathering.arrived != (mask & warp.alive)) {
     yield();
-    return;
+  } else {
+    act(w, gathering);
+    warp.runnable &= ~own_lane();  // it runs on
+    runnable_warps_ &= ~(std::uint32_t{warp.runnable == 0} << w);
   }
-  const std::uint32_t lanes = std::exchange(gathering.arrived, 0);
-  action(gathering.contributions.data(), lanes);
-  make_runnable(w, lanes & ~own_lane());
+  race::acquire(token);
 }
 
 std::string Block::describe_waiting() const {
@@ -286,6 +354,7 @@ std::string Block::describe_waiting() const {
 void Block::fail(FaultKind kind, const std::string& message) {
   fault_ = Fault{kind, message};
   Context never_resumed;
+  race::become(outside_actor_);
   switch_context(never_resumed, outside_);
   std::terminate();
 }

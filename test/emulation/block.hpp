@@ -6,12 +6,16 @@
 #include <bit>
 #include <cstdint>
 #include <functional>
+#include <map>
+#include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 #include <vector_types.h>
 
 #include "emulation/emulation.hpp"
 #include "emulation/fiber.hpp"
+#include "emulation/race.hpp"
 #include "emulation/random.hpp"
 #include "emulation/warp.hpp"
 
@@ -42,7 +46,9 @@ class Block {
 
   // What running threads call.
   int barrier(BarrierKind kind, int predicate, const Site& site);
-  void together(std::uint32_t mask, WarpAction action, void* contribution, const Site& site);
+  /// `orders_memory`: is it a __syncwarp as well, in the eyes of ThreadSanitizer?
+  void together(std::uint32_t mask, WarpAction action, void* contribution, bool orders_memory,
+                const Site& site);
   std::uint32_t own_lane() const { return std::uint32_t{1} << (current_ % kLanes); }
   [[noreturn]] void fail(FaultKind kind, const std::string& message);
 
@@ -59,8 +65,23 @@ class Block {
     std::uint32_t mask = 0;
     std::uint32_t arrived = 0;
     WarpAction action = nullptr;
+    std::uint64_t generation = 0;
     std::array<void*, kLanes> contributions{};
   };
+  /// What races are told by; new for each block, because a token remembers for ever. Whoever waits
+  /// at an operation may still be on its way out when the next one begins, hence two of each.
+  struct Tokens {
+    std::uint64_t start, end;
+    std::array<std::uint64_t, 2> barrier;
+    std::array<std::array<std::array<std::uint64_t, 2>, kLanes>, kMaxWarps> warps;
+  };
+  /// Who plays the threads of the kernels of one stream. Their stacks stay with them: memory that
+  /// goes from one to another would look like a race.
+  struct Player {
+    race::Actor actor = nullptr;
+    Stack stack;
+  };
+  using Cast = std::vector<Player>;
   struct Warp {
     std::uint32_t alive = 0;
     std::uint32_t runnable = 0;
@@ -70,6 +91,10 @@ class Block {
   };
 
   static void thread_main();
+  void choose_cast();
+  void dismiss_cast();
+  std::uint64_t* token_of(int warp, const Gathering& gathering);
+  void act(int warp, Gathering& gathering);
   void reset();
   int pick();
   void enter(int thread);
@@ -79,7 +104,6 @@ class Block {
   void end_thread();
   void make_runnable(int warp, std::uint32_t lanes);
   void finish_barrier();
-  bool finish_gathering(int warp, Gathering& gathering);
   std::string describe_waiting() const;
   void release_stacks();
 
@@ -94,6 +118,7 @@ class Block {
 
   int arrived_ = 0;
   int predicates_ = 0;
+  std::uint64_t barrier_generation_ = 0;
   BarrierKind barrier_kind_ = BarrierKind::sync;
   Site barrier_site_;
 
@@ -103,6 +128,11 @@ class Block {
   Context outside_;
   std::optional<Fault> fault_;
   StackPool stacks_;
+
+  std::map<race::Actor, Cast> casts_;  // by the stream's thread
+  Cast* cast_ = nullptr;
+  race::Actor outside_actor_ = nullptr;
+  std::unique_ptr<Tokens> tokens_;
 };
 
 /// The block that runs, or the next one.

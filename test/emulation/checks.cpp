@@ -66,4 +66,13 @@ void __ubsan_handle_type_mismatch_v1(PointerCheck* check, std::uintptr_t pointer
                                              reinterpret_cast<const void*>(pointer))));  // NOLINT
 }
 
+// Called instead where the build wants checks to end the program.
+void __ubsan_handle_out_of_bounds_abort(IndexCheck* check, std::uintptr_t index) {
+  __ubsan_handle_out_of_bounds(check, index);
+}
+
+void __ubsan_handle_type_mismatch_v1_abort(PointerCheck* check, std::uintptr_t pointer) {
+  __ubsan_handle_type_mismatch_v1(check, pointer);
+}
+
 }  // extern "C"

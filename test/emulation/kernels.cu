@@ -103,8 +103,9 @@ __global__ void sum_warps_kernel(const int* input, int* output, int missing) {
     if (missing != step) {
       __syncwarp();
     }
-    const int other = lane < half ? mine[lane + half] : 0;
-    mine[lane] = mine[lane] + other;
+    if (lane < half) {
+      mine[lane] = mine[lane] + mine[lane + half];
+    }
   }
   if (lane == 0) {
     output[i / 32] = mine[0];

@@ -17,6 +17,7 @@
 #include <fmt/format.h>
 
 #include "emulation/protection.hpp"
+#include "emulation/race.hpp"
 
 namespace tessera::emulation {
 
@@ -25,7 +26,9 @@ namespace {
 constexpr std::size_t kPageBytes = 4096;
 constexpr std::size_t kAlignment = 256;  // as cudaMalloc promises
 constexpr int kPoison = 0xFF;            // a NaN in every type of float
-constexpr std::size_t kReserved = std::size_t{1} << 40;
+// Addresses, not memory. The sanitizer leaves fewer.
+constexpr std::size_t kReserved = std::size_t{1} << (race::kWatched ? 38 : 44);
+constexpr std::size_t kLeastReserved = std::size_t{1} << 34;
 
 constexpr std::size_t round_up(std::size_t bytes, std::size_t unit) {
   return (bytes + unit - 1) / unit * unit;
@@ -39,16 +42,23 @@ std::size_t device_bytes() {
   return bytes;
 }
 
+void* reserve(std::size_t bytes) {
+  return mmap(nullptr, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+}
+
 class Heap {
  public:
   Heap() {
-    void* range =
-        mmap(nullptr, kReserved, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    std::size_t bytes = kReserved;
+    void* range = reserve(bytes);
+    while (range == MAP_FAILED && bytes > kLeastReserved) {
+      range = reserve(bytes /= 2);
+    }
     if (range == MAP_FAILED) {
       throw std::bad_alloc();
     }
     begin_ = next_ = static_cast<std::byte*>(range);
-    end_ = next_ + kReserved;
+    end_ = next_ + bytes;
     watch_accesses();
   }
 
@@ -63,6 +73,7 @@ class Heap {
     next_ += pages + kPageBytes;
     used(allocation) += allocation.bytes;
     Allocation& added = allocations_[allocation.begin] = allocation;
+    open_.reserve(allocations_.size());  // a handler of signals should not allocate
     if (added.stage == Allocation::Stage::live) {
       prepare(added);
     }
@@ -171,6 +182,7 @@ class Heap {
     }
   }
   void prepare(Allocation& allocation) {
+    const race::Unwatched unwatched;
     open(allocation);
     if (allocation.kind == MemoryKind::device) {
       std::memset(first_page(allocation), kPoison, pages(allocation));

@@ -11,6 +11,7 @@
 #include <sys/mman.h>
 
 #include "emulation/emulation.hpp"
+#include "emulation/race.hpp"
 
 namespace tessera::emulation {
 
@@ -81,15 +82,16 @@ std::byte* map_dynamic_part() {
 }
 
 std::byte* dynamic_end() {
-  static std::byte* const end = map_dynamic_part();
+  thread_local std::byte* const end = map_dynamic_part();  // kept: threads of streams are few
   return end;
 }
 
-std::byte* dynamic_begin = nullptr;
+thread_local std::byte* dynamic_begin = nullptr;
 
 }  // namespace
 
 void poison_shared_memory(const void* module, std::size_t dynamic_bytes) {
+  const race::Unwatched unwatched;
   const StaticPart& part = static_part(module);
   std::memset(static_cast<char*>(__builtin_thread_pointer()) + part.offset, 0xFF, part.bytes);
   const std::size_t bytes =

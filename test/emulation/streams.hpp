@@ -7,11 +7,20 @@
 #include <mutex>
 #include <string>
 
+#include "emulation/race.hpp"
+
 namespace tessera::emulation {
 
 /// Every call of the emulated libraries holds it; it may be taken again by its owner.
 std::recursive_mutex& mutex();
-using Guard = std::lock_guard<std::recursive_mutex>;
+class Guard {
+ public:
+  explicit Guard(std::recursive_mutex& mutex) : lock_(mutex) {}
+
+ private:
+  std::lock_guard<std::recursive_mutex> lock_;
+  race::Unwatched unwatched_;
+};
 
 /// One step of work at the head of a stream: true if the work is done, false to be called again
 /// later (it must not block).

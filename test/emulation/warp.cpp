@@ -97,30 +97,30 @@ int block_barrier(BarrierKind kind, int predicate, const Site& site) {
 }
 
 void warp_together(std::uint32_t mask, WarpAction action, void* contribution, const Site& site) {
-  running_block().together(mask, action, contribution, site);
+  running_block().together(mask, action, contribution, true, site);
 }
 
 std::uint64_t shuffle(std::uint32_t mask, ShuffleKind kind, std::uint64_t bits, int operand,
                       int width, const Site& site) {
   Shuffled mine{.bits = bits, .kind = kind, .operand = operand, .width = width};
-  running_block().together(mask, act_shuffle, &mine, site);
+  running_block().together(mask, act_shuffle, &mine, false, site);
   return mine.result;
 }
 
 std::uint32_t ballot(std::uint32_t mask, bool predicate, const Site& site) {
   Vote mine{.predicate = predicate};
-  running_block().together(mask, act_ballot, &mine, site);
+  running_block().together(mask, act_ballot, &mine, false, site);
   return mine.result;
 }
 
 std::uint32_t match(std::uint32_t mask, std::uint64_t bits, const Site& site) {
   Match mine{.bits = bits};
-  running_block().together(mask, act_match, &mine, site);
+  running_block().together(mask, act_match, &mine, false, site);
   return mine.result;
 }
 
 void sync_warp(std::uint32_t mask, const Site& site) {
-  running_block().together(mask, act_sync, nullptr, site);
+  running_block().together(mask, act_sync, nullptr, true, site);
 }
 
 // Hardware promises nothing but the calling lane.
