@@ -25,6 +25,11 @@ inline Device gpu() {
   return {DeviceType::cuda, 0};
 }
 
+/// Whether NCCL serves this many ranks of a machine: one GPU each, unless it was told to share.
+inline bool nccl_reaches(int ranks) {
+  return cuda_device_count() >= ranks || std::getenv("NCCL_MULTI_RANK_GPU_ENABLE") != nullptr;
+}
+
 /// A device buffer that holds `values`.
 template <typename T>
 Buffer on_device(const Stream& stream, const std::vector<T>& values,

@@ -15,8 +15,17 @@
 namespace tessera {
 namespace {
 
-using test::gpu;
 using test::on_device;
+
+int ranks() {
+  int size = 0;
+  MPI_Comm_size(MPI_COMM_WORLD, &size);
+  return size;
+}
+
+Device gpu_of(Runtime& runtime) {
+  return choose_cuda_device(runtime.local_rank(), runtime.local_size());
+}
 
 CommOptions nccl(double timeout) {
   CommOptions options;
@@ -27,12 +36,13 @@ CommOptions nccl(double timeout) {
 
 TEST(DeviceFailure, AnOperationThatAPeerDoesNotCallTimesOut) {
   TESSERA_NEEDS_GPU();
+  if (!test::nccl_reaches(ranks())) GTEST_SKIP() << "NCCL wants a GPU for each rank";
   {
     Runtime runtime(nccl(0.5));
     Communicator& world = runtime.world();
-    const Stream stream = make_stream(gpu());
+    const Stream stream = make_stream(gpu_of(runtime));
     const Buffer data = on_device(stream, std::vector<float>(100));
-    world.open_device(gpu());
+    world.open_device(gpu_of(runtime));
     world.barrier();
     if (world.rank() == 0) {
       const Timer timer;
@@ -53,12 +63,13 @@ TEST(DeviceFailure, AnOperationThatAPeerDoesNotCallTimesOut) {
 
 TEST(DeviceFailure, AFailedPeerEndsTheWaitForTheGpu) {
   TESSERA_NEEDS_GPU();
+  if (!test::nccl_reaches(ranks())) GTEST_SKIP() << "NCCL wants a GPU for each rank";
   try {
     Runtime runtime(nccl(60));
     Communicator& world = runtime.world();
-    const Stream stream = make_stream(gpu());
+    const Stream stream = make_stream(gpu_of(runtime));
     const Buffer data = on_device(stream, std::vector<float>(100));
-    world.open_device(gpu());
+    world.open_device(gpu_of(runtime));
     world.barrier();
     // The last rank leaves its Runtime by an exception that the others do not have.
     if (world.rank() == world.size() - 1) throw Error(Code::io, "only here");
@@ -76,11 +87,12 @@ TEST(DeviceFailure, AFailedPeerEndsTheWaitForTheGpu) {
 #ifdef TESSERA_TEST_EMULATED_NCCL
 TEST(DeviceFailure, AnErrorOfNcclNamesRankAndOperation) {
   TESSERA_NEEDS_GPU();
+  if (!test::nccl_reaches(ranks())) GTEST_SKIP() << "NCCL wants a GPU for each rank";
   const int before = emulation::open_nccl_communicators();
   {
     Runtime runtime(nccl(60));
     Communicator& world = runtime.world();
-    const Stream stream = make_stream(gpu());
+    const Stream stream = make_stream(gpu_of(runtime));
     const Buffer data = on_device(stream, std::vector<float>(100));
     Work work = world.all_reduce(data.data(), 100, DType::fp32, Reduction::sum, stream);
     EXPECT_EQ(emulation::open_nccl_communicators(), before + 1);
@@ -99,14 +111,15 @@ TEST(DeviceFailure, AnErrorOfNcclNamesRankAndOperation) {
 
 TEST(DeviceLife, NothingOfNcclIsLeft) {
   TESSERA_NEEDS_GPU();
+  if (!test::nccl_reaches(ranks())) GTEST_SKIP() << "NCCL wants a GPU for each rank";
   const int before = emulation::open_nccl_communicators();
   for (int round = 0; round < 2; ++round) {
     Runtime runtime(nccl(60));
     Communicator& world = runtime.world();
-    world.open_device(gpu());
+    world.open_device(gpu_of(runtime));
     const auto half = world.split(world.rank() % 2, 0, "half");
     const auto whole = world.split(0, -world.rank(), "whole");
-    const Stream stream = make_stream(gpu());
+    const Stream stream = make_stream(gpu_of(runtime));
     const Buffer data = on_device(stream, std::vector<float>(100));
     whole->all_reduce(data.data(), 100, DType::fp32, Reduction::sum, stream);  // never waited for
     runtime.finalize();
