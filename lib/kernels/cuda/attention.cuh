@@ -95,33 +95,80 @@ __device__ __forceinline__ void store_two(T* row, int column, int head_dim, bool
   if (column + 1 < head_dim) row[column + 1] = static_cast<T>(second);
 }
 
-/// Factor of a probability: 0 with the dropout's probability, else what keeps the mean. Computed as
-/// on the CPU, for the same elements.
+/// Factors of probabilities: 0 with the dropout's probability, else what keeps the mean. Computed
+/// as on the CPU, for the same elements. A block of random words serves four keys in a row; where
+/// no block reaches into the next row, the lanes that hold its four elements compute it once.
 class DropoutFactors {
  public:
   __device__ __forceinline__ explicit DropoutFactors(const AttentionForward& args)
       : seed_(args.dropout_seed),
         stream_(args.dropout_stream),
         threshold_(args.dropout),
-        scale_(1.0f / (1.0f - args.dropout)) {}
+        scale_(1.0f / (1.0f - args.dropout)),
+        whole_(args.keys % 4 == 0) {}
 
-  __device__ __forceinline__ float one(std::uint64_t element) const {
-    return factor(pick(philox_block(seed_, stream_, element / 4), element % 4));
+  /// factors: of the lane's four elements of a tile with queries as rows and keys as columns.
+  /// upper, lower: numbers of its first elements in both rows. All lanes of the warp take part.
+  __device__ __forceinline__ void by_query(float (&factors)[4], std::uint64_t upper,
+                                           std::uint64_t lower) const {
+    if (whole_) {
+      // The left of two lanes makes the words of the upper row for both, the right of the lower.
+      const bool right = threadIdx.x % 2 != 0;
+      const PhiloxWords words = philox_block(seed_, stream_, (right ? lower : upper) / 4);
+      const std::uint32_t first = swap(right ? words.values[0] : words.values[2], 1);
+      const std::uint32_t second = swap(right ? words.values[1] : words.values[3], 1);
+      factors[0] = factor(right ? first : words.values[0]);
+      factors[1] = factor(right ? second : words.values[1]);
+      factors[2] = factor(right ? words.values[2] : first);
+      factors[3] = factor(right ? words.values[3] : second);
+      return;
+    }
+#pragma unroll
+    for (int i = 0; i < 4; ++i)
+      factors[i] = one((i < 2 ? upper : lower) + static_cast<std::uint64_t>(i % 2));
   }
-  /// Of an element and the next.
-  __device__ __forceinline__ float2 two(std::uint64_t element) const {
-    const PhiloxWords words = philox_block(seed_, stream_, element / 4);
-    if (element % 4 == 3) return {factor(words.values[3]), one(element + 1)};
-    return {factor(pick(words, element % 4)), factor(pick(words, element % 4 + 1))};
+  /// The same with keys as rows and queries as columns. elements: numbers of the four elements.
+  __device__ __forceinline__ void by_key(float (&factors)[4],
+                                         const std::uint64_t (&elements)[4]) const {
+    if (whole_) {
+      // Four lanes hold four keys in a row; number r makes the words of element r of all of them.
+      const int r = lane_row() % 4;
+      PhiloxWords words = philox_block(seed_, stream_, pick(elements, r) / 4);
+      transpose<1>(words, r % 2 != 0);
+      transpose<2>(words, r / 2 != 0);
+#pragma unroll
+      for (int i = 0; i < 4; ++i) factors[i] = factor(words.values[i]);
+      return;
+    }
+#pragma unroll
+    for (int i = 0; i < 4; ++i) factors[i] = one(elements[i]);
   }
 
  private:
-  // Not an index: the words would have to leave the registers.
-  static __device__ __forceinline__ std::uint32_t pick(const PhiloxWords& words, std::uint64_t i) {
-    return i == 0   ? words.values[0]
-           : i == 1 ? words.values[1]
-           : i == 2 ? words.values[2]
-                    : words.values[3];
+  // Not an index: what it reads would have to leave the registers.
+  template <typename T>
+  static __device__ __forceinline__ T pick(const T (&values)[4], int i) {
+    return i == 0 ? values[0] : i == 1 ? values[1] : i == 2 ? values[2] : values[3];
+  }
+  static __device__ __forceinline__ std::uint32_t swap(std::uint32_t word, int lanes) {
+    return __shfl_xor_sync(0xffffffffu, word, lanes);
+  }
+  /// One step of exchanging lanes and words: `odd` lanes give the even of two words for the odd
+  /// one.
+  template <int kDistance>
+  static __device__ __forceinline__ void transpose(PhiloxWords& words, bool odd) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      if ((i & kDistance) != 0) continue;
+      const std::uint32_t even_word = words.values[i], odd_word = words.values[i + kDistance];
+      const std::uint32_t received = swap(odd ? even_word : odd_word, kDistance * 4);
+      words.values[i] = odd ? received : even_word;
+      words.values[i + kDistance] = odd ? odd_word : received;
+    }
+  }
+  __device__ __forceinline__ float one(std::uint64_t element) const {
+    return factor(
+        pick(philox_block(seed_, stream_, element / 4).values, static_cast<int>(element % 4)));
   }
   __device__ __forceinline__ float factor(std::uint32_t word) const {
     return uniform(word) >= threshold_ ? scale_ : 0.0f;
@@ -129,6 +176,7 @@ class DropoutFactors {
 
   std::uint64_t seed_, stream_;
   float threshold_, scale_;
+  bool whole_;  // rows are whole blocks
 };
 
 /// Number of the first of a row's elements.

@@ -27,7 +27,8 @@ struct BackwardPlan {
   int slices;     // blocks that share the columns of dk and dv
 };
 
-/// A block owns kRows rows (keys for dk and dv, queries for dq) and walks over tiles of kOthers.
+/// A block owns kRows rows (keys for dk and dv, queries for dq) and walks over tiles of kOthers:
+/// one is worked on while the next is on its way.
 template <typename T, int kDim>
 struct BackwardShape {
   static constexpr bool kWide = kDim > 128, kSingle = sizeof(T) == 4;
@@ -38,12 +39,13 @@ struct BackwardShape {
   static constexpr int kStride = kTileStride<T, kDim>;
   static constexpr int kSlice = kDim < 128 ? kDim : 128;  // columns of dk and dv in registers
   using Left = LeftOperand<T, kOthers>;
+  static constexpr int kOtherElements = kOthers * kStride;
   static constexpr std::size_t kTileBytes =
-      static_cast<std::size_t>(2 * (kRows + kOthers)) * kStride * sizeof(T);
+      static_cast<std::size_t>(2 * kRows + 4 * kOthers) * kStride * sizeof(T);
   static constexpr std::size_t kLeftBytes =
       static_cast<std::size_t>(kWarps * Left::kSharedElements) * sizeof(float);
   // The tiles of queries come with their lse and shift.
-  static constexpr std::size_t kBytes = kTileBytes + kLeftBytes + 2 * kOthers * sizeof(float);
+  static constexpr std::size_t kBytes = kTileBytes + kLeftBytes + 4 * kOthers * sizeof(float);
 };
 
 __device__ __forceinline__ int warp() {
@@ -92,9 +94,9 @@ class KeyBlock {
         k_(reinterpret_cast<T*>(memory)),
         v_(k_ + Shape::kRows * Shape::kStride),
         q_(v_ + Shape::kRows * Shape::kStride),
-        dy_(q_ + Shape::kOthers * Shape::kStride),
+        dy_(q_ + 2 * Shape::kOtherElements),
         lse_(reinterpret_cast<float*>(memory + Shape::kTileBytes + Shape::kLeftBytes)),
-        shifts_(lse_ + Shape::kOthers),
+        shifts_(lse_ + 2 * Shape::kOthers),
         left_(reinterpret_cast<float*>(memory + Shape::kTileBytes) +
               warp() * Shape::Left::kSharedElements),
         dropout_(plan.call.args),
@@ -113,8 +115,17 @@ class KeyBlock {
     load_head<Shape::kRows, Shape, kDim>(v_, call_, args.v, args.v_batch_stride, args.v_row_stride,
                                          batch_, kv_head_, first_key_, call_.keys);
     const int first = call_.first_query(first_key_) / Shape::kOthers * Shape::kOthers;
-    for (int head = kv_head_ * call_.group; head < (kv_head_ + 1) * call_.group; ++head)
-      for (int query = first; query < call_.queries; query += Shape::kOthers) visit(head, query);
+    const int tiles = (call_.queries - first + Shape::kOthers - 1) / Shape::kOthers;
+    const auto head_of_tile = [&](int i) { return kv_head_ * call_.group + i / tiles; };
+    const auto query_of_tile = [&](int i) { return first + i % tiles * Shape::kOthers; };
+    const int count = tiles * call_.group;
+    if (count > 0) load(head_of_tile(0), query_of_tile(0), 0);
+    for (int i = 0; i < count; ++i) {
+      wait_for_copies();
+      __syncthreads();  // this tile has come, the one before is done with
+      if (i + 1 < count) load(head_of_tile(i + 1), query_of_tile(i + 1), (i + 1) % 2);
+      visit(head_of_tile(i), query_of_tile(i), i % 2);
+    }
     const int row = first_key_ + warp() * kWarpRows;
     store_rows(dk_, head_of(plan_.dk, args.k_batch_stride), args.k_row_stride, row, call_.keys,
                column_, call_.head_dim, call_.pairs, args.scale);
@@ -127,63 +138,71 @@ class KeyBlock {
     return head_start(static_cast<T*>(data), batch_, batch_stride, kv_head_, call_.head_dim);
   }
 
-  __device__ __forceinline__ void visit(int head, int query) {
-    __syncthreads();  // the tile before is done with
-    load(head, query);
-    wait_for_copies();
-    __syncthreads();
+  __device__ __forceinline__ void visit(int head, int query, int half) {
     const T *keys = k_ + warp() * kWarpRows * Shape::kStride,
             *values = v_ + warp() * kWarpRows * Shape::kStride;
+    const T *q = q_ + half * Shape::kOtherElements, *dy = dy_ + half * Shape::kOtherElements;
     Sums<kTiles> p, ds;  // keys are the rows, queries the columns
     p.clear();
     ds.clear();
-    multiply_transposed<kDim, Shape::kStride>(p, keys, q_);
-    multiply_transposed<kDim, Shape::kStride>(ds, values, dy_);
-    differentiate(p, ds, head, query);
+    multiply_transposed<kDim, Shape::kStride>(p, keys, q);
+    multiply_transposed<kDim, Shape::kStride>(ds, values, dy);
+    differentiate(p, ds, head, query, half);
     left_.set(p);
-    left_.multiply(dv_, dy_ + column_, Shape::kStride);
+    left_.multiply(dv_, dy + column_, Shape::kStride);
     left_.set(ds);
-    left_.multiply(dk_, q_ + column_, Shape::kStride);
+    left_.multiply(dk_, q + column_, Shape::kStride);
   }
-  __device__ __forceinline__ void load(int head, int query) {
+  /// Starts loading a tile into one half of the memory for tiles.
+  __device__ __forceinline__ void load(int head, int query, int half) {
     const AttentionForward& args = call_.args;
-    load_head<Shape::kOthers, Shape, kDim>(q_, call_, args.q, args.q_batch_stride,
-                                           args.q_row_stride, batch_, head, query, call_.queries);
-    load_head<Shape::kOthers, Shape, kDim>(dy_, call_, plan_.dy, args.y_batch_stride,
-                                           args.y_row_stride, batch_, head, query, call_.queries);
+    load_head<Shape::kOthers, Shape, kDim>(q_ + half * Shape::kOtherElements, call_, args.q,
+                                           args.q_batch_stride, args.q_row_stride, batch_, head,
+                                           query, call_.queries);
+    load_head<Shape::kOthers, Shape, kDim>(dy_ + half * Shape::kOtherElements, call_, plan_.dy,
+                                           args.y_batch_stride, args.y_row_stride, batch_, head,
+                                           query, call_.queries);
     for (int i = static_cast<int>(threadIdx.x); i < Shape::kOthers; i += Shape::kThreads) {
       const bool inside = query + i < call_.queries;
       const std::int64_t row = call_.row(batch_, head, query + i);
-      lse_[i] = inside ? args.lse[row] * kLog2E : 0.0f;
-      shifts_[i] = inside ? plan_.shifts[row] : 0.0f;
+      lse_[half * Shape::kOthers + i] = inside ? args.lse[row] * kLog2E : 0.0f;
+      shifts_[half * Shape::kOthers + i] = inside ? plan_.shifts[row] : 0.0f;
     }
   }
 
   /// In: scores and gradients of the dropped probabilities. Out: dropped probabilities, and
   /// gradients of the scaled scores.
   __device__ __forceinline__ void differentiate(Sums<kTiles>& p, Sums<kTiles>& ds, int head,
-                                                int query) {
+                                                int query, int half) {
     const float to_log2 = call_.args.scale * kLog2E;
+    const float *lse = lse_ + half * Shape::kOthers, *shifts = shifts_ + half * Shape::kOthers;
+    const int key = first_key_ + warp() * kWarpRows + lane_row();  // of element 0, and 8 more
 #pragma unroll
-    for (int n = 0; n < kTiles; ++n)
+    for (int n = 0; n < kTiles; ++n) {
+      const int column = n * 8 + lane_column();
+      float factors[4] = {1, 1, 1, 1};
+      if (call_.args.dropout > 0) factors_of(factors, head, query + column, key);
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
-        const int key = first_key_ + warp() * kWarpRows + lane_row() + i / 2 * 8;
-        const int column = n * 8 + lane_column() + i % 2, t = query + column;
-        const bool seen = t < call_.queries && key < call_.visible(t);
-        const float probability = seen ? exp2f(p.tiles[n][i] * to_log2 - lse_[column]) : 0.0f;
-        float factor = 1;
-        if (call_.args.dropout > 0)
-          factor = dropout_.one(first_element(call_.args, batch_, head, t) +
-                                static_cast<std::uint64_t>(key));
-        p.tiles[n][i] = probability * factor;
-        ds.tiles[n][i] = seen ? probability * (ds.tiles[n][i] * factor - shifts_[column]) : 0.0f;
+        const int j = column + i % 2, t = query + j;
+        const bool seen = t < call_.queries && key + i / 2 * 8 < call_.visible(t);
+        const float probability = seen ? exp2f(p.tiles[n][i] * to_log2 - lse[j]) : 0.0f;
+        p.tiles[n][i] = probability * factors[i];
+        ds.tiles[n][i] = seen ? probability * (ds.tiles[n][i] * factors[i] - shifts[j]) : 0.0f;
       }
+    }
+  }
+  __device__ __forceinline__ void factors_of(float (&factors)[4], int head, int query, int key) {
+    const std::uint64_t first =
+        first_element(call_.args, batch_, head, query) + static_cast<std::uint64_t>(key);
+    const std::uint64_t second = first + static_cast<std::uint64_t>(call_.keys);
+    dropout_.by_key(factors, {first, second, first + 8, second + 8});
   }
 
   const BackwardPlan& plan_;
   const AttentionCall& call_;
-  T *k_, *v_, *q_, *dy_;  // tiles in shared memory
+  // In shared memory, those of queries twice:
+  T *k_, *v_, *q_, *dy_;
   float *lse_, *shifts_;  // of the tile of queries; lse in powers of two
   typename Shape::Left left_;
   DropoutFactors dropout_;
@@ -205,7 +224,7 @@ class QueryBlock {
         q_(reinterpret_cast<T*>(memory)),
         dy_(q_ + Shape::kRows * Shape::kStride),
         k_(dy_ + Shape::kRows * Shape::kStride),
-        v_(k_ + Shape::kOthers * Shape::kStride),
+        v_(k_ + 2 * Shape::kOtherElements),
         left_(reinterpret_cast<float*>(memory + Shape::kTileBytes) +
               warp() * Shape::Left::kSharedElements),
         dropout_(plan.call.args),
@@ -232,7 +251,13 @@ class QueryBlock {
                                          args.y_row_stride, batch_, head_, first_query_,
                                          call_.queries);
     const int end = call_.visible(min(first_query_ + Shape::kRows, call_.queries) - 1);
-    for (int key = 0; key < end; key += Shape::kOthers) visit(key);
+    load(0, 0);
+    for (int key = 0, half = 0; key < end; key += Shape::kOthers, half ^= 1) {
+      wait_for_copies();
+      __syncthreads();  // this tile has come, the one before is done with
+      if (key + Shape::kOthers < end) load(key + Shape::kOthers, half ^ 1);
+      visit(key, half);
+    }
     T* dq =
         head_start(static_cast<T*>(plan_.dq), batch_, args.q_batch_stride, head_, call_.head_dim);
     store_rows(dq_, dq, args.q_row_stride, first_query_ + warp() * kWarpRows, call_.queries, 0,
@@ -240,52 +265,53 @@ class QueryBlock {
   }
 
  private:
-  __device__ __forceinline__ void visit(int key) {
+  __device__ __forceinline__ void load(int key, int half) {
     const AttentionForward& args = call_.args;
     const int kv_head = head_ / call_.group;
-    __syncthreads();  // the tile before is done with
-    load_head<Shape::kOthers, Shape, kDim>(k_, call_, args.k, args.k_batch_stride,
-                                           args.k_row_stride, batch_, kv_head, key, call_.keys);
-    load_head<Shape::kOthers, Shape, kDim>(v_, call_, args.v, args.v_batch_stride,
-                                           args.v_row_stride, batch_, kv_head, key, call_.keys);
-    wait_for_copies();
-    __syncthreads();
+    load_head<Shape::kOthers, Shape, kDim>(k_ + half * Shape::kOtherElements, call_, args.k,
+                                           args.k_batch_stride, args.k_row_stride, batch_, kv_head,
+                                           key, call_.keys);
+    load_head<Shape::kOthers, Shape, kDim>(v_ + half * Shape::kOtherElements, call_, args.v,
+                                           args.v_batch_stride, args.v_row_stride, batch_, kv_head,
+                                           key, call_.keys);
+  }
+  __device__ __forceinline__ void visit(int key, int half) {
+    const T *k = k_ + half * Shape::kOtherElements, *v = v_ + half * Shape::kOtherElements;
     Sums<kTiles> scores, ds;
     scores.clear();
     ds.clear();
-    multiply_transposed<kDim, Shape::kStride>(scores, q_ + warp() * kWarpRows * Shape::kStride, k_);
-    multiply_transposed<kDim, Shape::kStride>(ds, dy_ + warp() * kWarpRows * Shape::kStride, v_);
+    multiply_transposed<kDim, Shape::kStride>(scores, q_ + warp() * kWarpRows * Shape::kStride, k);
+    multiply_transposed<kDim, Shape::kStride>(ds, dy_ + warp() * kWarpRows * Shape::kStride, v);
     differentiate(scores, ds, key);
     left_.set(ds);
-    left_.multiply(dq_, k_, Shape::kStride);
+    left_.multiply(dq_, k, Shape::kStride);
   }
   /// Gradients of the dropped probabilities become gradients of the scaled scores.
   __device__ __forceinline__ void differentiate(const Sums<kTiles>& scores, Sums<kTiles>& ds,
                                                 int key) {
     const float to_log2 = call_.args.scale * kLog2E;
+    const auto column = static_cast<std::uint64_t>(key + lane_column());
+    const std::uint64_t upper = first_element(call_.args, batch_, head_, query_[0]) + column;
+    const std::uint64_t lower = first_element(call_.args, batch_, head_, query_[1]) + column;
 #pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      const int visible = visible_[i] - key - lane_column();
-      const std::uint64_t element = first_element(call_.args, batch_, head_, query_[i]) +
-                                    static_cast<std::uint64_t>(key + lane_column());
+    for (int n = 0; n < kTiles; ++n) {
+      float factors[4] = {1, 1, 1, 1};
+      const auto skipped = static_cast<std::uint64_t>(n * 8);
+      if (call_.args.dropout > 0) dropout_.by_query(factors, upper + skipped, lower + skipped);
 #pragma unroll
-      for (int n = 0; n < kTiles; ++n) {
-        float2 factors{1, 1};
-        if (call_.args.dropout > 0)
-          factors = dropout_.two(element + static_cast<std::uint64_t>(n * 8));
-#pragma unroll
-        for (int j = 0; j < 2; ++j) {
-          const float probability = exp2f(scores.tiles[n][i * 2 + j] * to_log2 - lse_[i]);
-          const float slope = ds.tiles[n][i * 2 + j] * (j == 0 ? factors.x : factors.y) - shift_[i];
-          ds.tiles[n][i * 2 + j] = n * 8 + j < visible ? probability * slope : 0.0f;
-        }
+      for (int i = 0; i < 4; ++i) {
+        const int row = i / 2;
+        const bool seen = key + lane_column() + n * 8 + i % 2 < visible_[row];
+        const float probability = exp2f(scores.tiles[n][i] * to_log2 - lse_[row]);
+        const float slope = ds.tiles[n][i] * factors[i] - shift_[row];
+        ds.tiles[n][i] = seen ? probability * slope : 0.0f;
       }
     }
   }
 
   const BackwardPlan& plan_;
   const AttentionCall& call_;
-  T *q_, *dy_, *k_, *v_;  // tiles in shared memory
+  T *q_, *dy_, *k_, *v_;  // tiles in shared memory, those of keys and values twice
   typename Shape::Left left_;
   DropoutFactors dropout_;
   std::int64_t batch_;

@@ -172,8 +172,8 @@ class ForwardBlock {
       rescale(i, exp2f(largest_[i] - shift));
       largest_[i] = largest;
       total_[i] += total;
-      if (call_.args.dropout > 0) drop(scores, i, key);
     }
+    if (call_.args.dropout > 0) drop(scores, key);
   }
   __device__ __forceinline__ void rescale(int i, float factor) {
     total_[i] *= factor;
@@ -183,14 +183,17 @@ class ForwardBlock {
       sums_.tiles[n][i * 2 + 1] *= factor;
     }
   }
-  __device__ __forceinline__ void drop(Sums<kKeyTiles>& scores, int i, int key) {
-    const std::uint64_t element = first_element(call_.args, batch_, head_[i], query_[i]) +
-                                  static_cast<std::uint64_t>(key + lane_column());
+  __device__ __forceinline__ void drop(Sums<kKeyTiles>& scores, int key) {
+    const auto column = static_cast<std::uint64_t>(key + lane_column());
+    const std::uint64_t upper = first_element(call_.args, batch_, head_[0], query_[0]) + column;
+    const std::uint64_t lower = first_element(call_.args, batch_, head_[1], query_[1]) + column;
 #pragma unroll
     for (int n = 0; n < kKeyTiles; ++n) {
-      const float2 factors = dropout_.two(element + static_cast<std::uint64_t>(n * 8));
-      scores.tiles[n][i * 2] *= factors.x;
-      scores.tiles[n][i * 2 + 1] *= factors.y;
+      const auto skipped = static_cast<std::uint64_t>(n * 8);
+      float factors[4];
+      dropout_.by_query(factors, upper + skipped, lower + skipped);
+#pragma unroll
+      for (int i = 0; i < 4; ++i) scores.tiles[n][i] *= factors[i];
     }
   }
 
