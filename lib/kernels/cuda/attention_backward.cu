@@ -365,10 +365,25 @@ bool all_aligned(const AttentionBackward& args, std::size_t bytes) {
          aligned(args.dv, forward.v_row_stride, forward.v_batch_stride);
 }
 
+/// Data center GPUs have enough for every instance, others not for the widest.
+void require_shared_memory(int device, std::size_t bytes, const AttentionForward& args) {
+  int most = 0;
+  tessera::cuda::check_cuda(
+      cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device),
+      "asking for the size of shared memory");
+  TESSERA_CHECK(bytes <= static_cast<std::size_t>(most), Code::not_supported,
+                "the backward pass of attention with head dimension " +
+                    std::to_string(args.head_dim) + " in " + to_string(args.dtype) + " needs " +
+                    std::to_string(bytes) +
+                    " bytes of shared memory, and cuda:" + std::to_string(device) + " has " +
+                    std::to_string(most) + "; use a 16-bit type or smaller heads");
+}
+
 template <typename T, int kDim>
 void backward(const Stream& stream, const AttentionBackward& args) {
   using Shape = BackwardShape<T, kDim>;
   const AttentionForward& forward = args.forward;
+  require_shared_memory(stream.device().index, Shape::kBytes, forward);
   BackwardPlan plan{.call = attention_call(forward),
                     .dy = args.dy,
                     .dq = args.dq,
