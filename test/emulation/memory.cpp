@@ -144,7 +144,11 @@ class Heap {
     std::string text;
     for (const Allocation* allocation : open_) {
       std::byte* const end = first_page(*allocation) + pages(*allocation);
-      for (const auto& [from, to] : {std::pair(first_page(*allocation), allocation->begin),
+      // Before the begin only as far as behind the end: kernels are many, and so are allocations.
+      std::byte* const head =
+          allocation->begin -
+          std::min<std::ptrdiff_t>(allocation->begin - first_page(*allocation), kAlignment);
+      for (const auto& [from, to] : {std::pair(head, allocation->begin),
                                      std::pair(allocation->begin + allocation->bytes, end)}) {
         const std::byte* const damaged =
             std::find_if(from, to, [](std::byte b) { return b != std::byte{kPoison}; });
