@@ -235,7 +235,9 @@ TEST_F(ProgramTest, BadInputIsNamed) {
                    {"/nonexistent/*.txt"});
   expect_bad_input("train " + run_file("d") + " --set data.sequence_length=64", {"64", "32"});
   expect_bad_input("train " + run_file("e") + " --set model.n_head=3", {"n_head", "3"});
-  expect_bad_input("train " + run_file("f") + " --set engine.fp16.enabled=true", {"fp16"});
+  expect_bad_input(
+      "train " + run_file("f") + " --set engine.zero_optimization.offload_optimizer.device=cpu",
+      {"offload_optimizer"});
   expect_bad_input("train /nonexistent.yaml", {"/nonexistent.yaml"});
   spit(folder / "empty.txt", "");
   expect_bad_input(
