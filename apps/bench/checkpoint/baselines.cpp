@@ -121,6 +121,19 @@ void RawFile::read() {
             static_cast<std::size_t>(std::min(kBlock, end_ - done)), done, path_);
 }
 
+void RawFile::read_from(const std::string& path, std::span<const BytePlace> places) {
+  const Descriptor file(path, O_RDONLY);
+  TESSERA_CHECK(file >= 0, Code::io, "cannot open " + path + ": " + std::strerror(errno));
+  std::byte* target = state_.data();
+  for (const auto& [begin, end] : places)
+    for (std::int64_t at = begin; at < end; at += kBlock) {
+      const std::int64_t bytes = std::min(kBlock, end - at);
+      if (bytes > state_.data() + state_.size() - target) target = state_.data();
+      read_at(file, target, static_cast<std::size_t>(bytes), at, path);
+      target += bytes;
+    }
+}
+
 void write_by_one_rank(MPI_Comm comm, const std::string& path,
                        const std::vector<checkpoint::TensorRecord>& tensors) {
   const int rank = rank_of(comm), ranks = size_of(comm);

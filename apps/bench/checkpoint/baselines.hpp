@@ -17,6 +17,11 @@ namespace tessera::bench {
 /// Fills memory with what no disk can compress or store once only.
 void fill_with_noise(std::span<std::byte> bytes);
 
+/// Consecutive bytes of a file.
+struct BytePlace {
+  std::int64_t begin, end;
+};
+
 /// One file that every rank writes and reads its equal share of, in blocks of 4 MiB. Errors: as
 /// tessera::Error, on the rank that has them; a benchmark ends with it.
 class RawFile {
@@ -28,6 +33,8 @@ class RawFile {
   /// Past the page cache (O_DIRECT). False where the file system refuses that.
   bool write_direct();
   void read();
+  /// The same number of bytes from where they lie in another file, as far as `places` go.
+  void read_from(const std::string& path, std::span<const BytePlace> places);
 
   /// Makes the file new: an empty one, as every save begins with. Collective.
   void remove();
