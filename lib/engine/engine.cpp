@@ -9,7 +9,7 @@
 
 namespace tessera::engine {
 
-Engine::Engine(Communicator& group, nn::Model& model, const EngineOptions& options)
+Engine::Engine(Communicator& group, nn::Network& model, const EngineOptions& options)
     : group_(group),
       model_(model),
       options_(options),
@@ -42,7 +42,7 @@ void Engine::finish_scaled_step(const zero::StepResult& result) {
 StepOutcome Engine::train_step(std::span<nn::Batch> micro_batches, std::vector<double> flags) {
   std::int64_t valid = 0, rows = 0;
   for (const nn::Batch& batch : micro_batches) {
-    valid += parallel::count_valid(batch.targets);
+    valid += model_.count_targets(batch.targets);
     rows += batch.ids.size(0);
   }
   StepOutcome outcome;

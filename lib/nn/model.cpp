@@ -2,6 +2,8 @@
 // What all models share, and the choice of the model by its type.
 #include "tessera/nn/model.hpp"
 
+#include <algorithm>
+
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 #include <nlohmann/json.hpp>
@@ -19,18 +21,23 @@ Recompute parse_recompute(const std::string& name) {
        fmt::format("recompute '{}' is unknown: none, selective or full", name));
 }
 
-std::vector<NamedParameter> Model::parameters() const {
+std::vector<NamedParameter> Network::parameters() const {
   std::vector<NamedParameter> all;
   for (const Unit& unit : units_)
     all.insert(all.end(), unit.parameters.begin(), unit.parameters.end());
   return all;
 }
 
-std::int64_t Model::parameter_count() const {
+std::int64_t Network::parameter_count() const {
   std::int64_t count = 0;
   for (const Unit& unit : units_)
     for (const NamedParameter& named : unit.parameters) count += named.parameter->shape.numel();
   return count;
+}
+
+std::int64_t Model::count_targets(const Tensor& targets) const {
+  const auto* ids = targets.as<std::int32_t>();
+  return std::count_if(ids, ids + targets.numel(), [](std::int32_t id) { return id >= 0; });
 }
 
 std::unique_ptr<Model> make_model(const std::string& config_json, const ModelOptions& options,
@@ -47,7 +54,7 @@ std::unique_ptr<Model> make_model(const std::string& config_json, const ModelOpt
   return std::make_unique<Gpt2>(Gpt2Config::from_json(config_json, strict), options);
 }
 
-std::string find_in_files(const Model& model, const NamedParameter& named,
+std::string find_in_files(const Network& model, const NamedParameter& named,
                           const std::function<std::optional<Shape>(const std::string&)>& shape_of) {
   const std::vector<std::string> names = model.names_in_files(named.name);
   for (const std::string& name : names) {

@@ -27,7 +27,7 @@ std::string list_names(const std::vector<std::string>& names) {
 }
 
 // The dataset that holds a parameter.
-std::optional<std::string> find_parameter(const nn::Model& model, const nn::NamedParameter& named,
+std::optional<std::string> find_parameter(const nn::Network& model, const nn::NamedParameter& named,
                                           const checkpoint::Reader& reader) {
   for (const std::string& name : model.names_in_files(named.name))
     if (reader.contains(parameter_path(name))) return parameter_path(name);
@@ -35,9 +35,9 @@ std::optional<std::string> find_parameter(const nn::Model& model, const nn::Name
 }
 
 // The same shapes but for a first dimension that is the vocabulary on both sides.
-bool differ_in_vocabulary(const nn::Model& model, const Shape& wanted,
+bool differ_in_vocabulary(const nn::Network& model, const Shape& wanted,
                           const checkpoint::Reader& reader, const Shape& found) {
-  if (wanted.rank() == 0 || wanted.rank() != found.rank()) return false;
+  if (model.vocabulary() == 0 || wanted.rank() == 0 || wanted.rank() != found.rank()) return false;
   if (!std::equal(wanted.sizes().begin() + 1, wanted.sizes().end(), found.sizes().begin() + 1))
     return false;
   const std::int64_t theirs = nn::make_model(reader.header().model, {})->vocabulary();
@@ -45,7 +45,7 @@ bool differ_in_vocabulary(const nn::Model& model, const Shape& wanted,
 }
 
 // How many leading elements of the flattened parameter a dataset has for it.
-std::int64_t common_elements(const nn::Model& model, const nn::NamedParameter& named,
+std::int64_t common_elements(const nn::Network& model, const nn::NamedParameter& named,
                              const checkpoint::Reader& reader, const std::string& path,
                              const LoadRules& rules) {
   const Shape& wanted = named.parameter->shape;
@@ -67,7 +67,7 @@ struct Source {
 
 // Of all parameters, by index. Checks everything before anything is loaded.
 template <typename PathOf>
-std::vector<Source> find_sources(const nn::Model& model, const checkpoint::Reader& reader,
+std::vector<Source> find_sources(const nn::Network& model, const checkpoint::Reader& reader,
                                  const LoadRules& rules, PathOf&& path_of) {
   std::vector<Source> sources;
   for (const nn::NamedParameter& named : model.parameters()) {
@@ -108,7 +108,7 @@ std::string NameDifference::to_string() const {
   return text;
 }
 
-NameDifference compare_parameters(const nn::Model& model, const checkpoint::Reader& reader) {
+NameDifference compare_parameters(const nn::Network& model, const checkpoint::Reader& reader) {
   NameDifference difference;
   std::set<std::string> used;
   for (const nn::NamedParameter& named : model.parameters()) {
@@ -127,7 +127,7 @@ NameDifference compare_parameters(const nn::Model& model, const checkpoint::Read
   return difference;
 }
 
-NameDifference compare_optimizer_states(const nn::Model& model,
+NameDifference compare_optimizer_states(const nn::Network& model,
                                         const zero::PartitionedOptimizer& optimizer,
                                         const checkpoint::Reader& reader) {
   NameDifference difference;
@@ -144,7 +144,7 @@ NameDifference compare_optimizer_states(const nn::Model& model,
   return difference;
 }
 
-void load_parameters(const nn::Model& model, zero::PartitionedOptimizer& optimizer,
+void load_parameters(const nn::Network& model, zero::PartitionedOptimizer& optimizer,
                      const checkpoint::Reader& reader, const LoadRules& rules) {
   std::vector<Source> sources;
   agreeing(optimizer.group(), [&] {
@@ -156,7 +156,7 @@ void load_parameters(const nn::Model& model, zero::PartitionedOptimizer& optimiz
   read_parameters_once(model, optimizer, extent_in(sources), read_from(reader, sources));
 }
 
-void load_optimizer_states(const nn::Model& model, zero::PartitionedOptimizer& optimizer,
+void load_optimizer_states(const nn::Network& model, zero::PartitionedOptimizer& optimizer,
                            const checkpoint::Reader& reader, const LoadRules& rules) {
   agreeing(optimizer.group(),
            [&] { check_names(compare_optimizer_states(model, optimizer, reader), reader, rules); });

@@ -13,7 +13,7 @@ namespace {
 
 // fill(named parameter, chunk, out) writes the fp32 values of a chunk of the parameter.
 template <typename Fill>
-void load_each(const nn::Model& model, zero::PartitionedOptimizer& optimizer, Fill&& fill) {
+void load_each(const nn::Network& model, zero::PartitionedOptimizer& optimizer, Fill&& fill) {
   agreeing(optimizer.group(), [&] {
     std::vector<float> values;
     int index = 0;
@@ -31,7 +31,7 @@ void load_each(const nn::Model& model, zero::PartitionedOptimizer& optimizer, Fi
 
 }  // namespace
 
-void add_parameters(const nn::Model& model, zero::PartitionedOptimizer& optimizer,
+void add_parameters(const nn::Network& model, zero::PartitionedOptimizer& optimizer,
                     const optim::ParameterGroupOptions& groups) {
   for (const nn::Unit& unit : model.units()) {
     optimizer.begin_unit(unit.name);
@@ -42,13 +42,14 @@ void add_parameters(const nn::Model& model, zero::PartitionedOptimizer& optimize
   }
 }
 
-void initialize(const nn::Model& model, zero::PartitionedOptimizer& optimizer, std::uint64_t seed) {
+void initialize(const nn::Network& model, zero::PartitionedOptimizer& optimizer,
+                std::uint64_t seed) {
   load_each(model, optimizer, [&](const nn::NamedParameter& named, zero::Range chunk, float* out) {
     nn::initialize(*named.parameter, named.name, seed, chunk.begin, chunk.count, out);
   });
 }
 
-void load_parameters(const nn::Model& model, zero::PartitionedOptimizer& optimizer,
+void load_parameters(const nn::Network& model, zero::PartitionedOptimizer& optimizer,
                      const checkpoint::ModelWeights& weights) {
   const auto shape_of = [&](const std::string& name) -> std::optional<Shape> {
     if (!weights.contains(name)) return std::nullopt;
@@ -63,7 +64,7 @@ void load_parameters(const nn::Model& model, zero::PartitionedOptimizer& optimiz
       });
 }
 
-std::vector<checkpoint::TensorRecord> records(const nn::Model& model,
+std::vector<checkpoint::TensorRecord> records(const nn::Network& model,
                                               zero::PartitionedOptimizer& optimizer) {
   std::vector<checkpoint::TensorRecord> records;
   const auto parameters = model.parameters();
@@ -100,7 +101,7 @@ std::vector<checkpoint::TensorRecord> records(const nn::Model& model,
   return records;
 }
 
-std::uint64_t weights_checksum(const nn::Model& model,
+std::uint64_t weights_checksum(const nn::Network& model,
                                const zero::PartitionedOptimizer& optimizer) {
   std::uint64_t sum = 0;
   std::vector<float> values;

@@ -45,8 +45,8 @@ inline void gather_chunk(const zero::PartitionedOptimizer& optimizer, int index,
 // what it owns; where it holds more, the rest comes from the others, so that all together read each
 // byte once.
 template <typename Extent, typename Read, typename Place, typename Store>
-void read_each_once(const nn::Model& model, zero::PartitionedOptimizer& optimizer, Extent&& extent,
-                    Read&& read, Place&& place, Store&& store) {
+void read_each_once(const nn::Network& model, zero::PartitionedOptimizer& optimizer,
+                    Extent&& extent, Read&& read, Place&& place, Store&& store) {
   Communicator& group = optimizer.group();
   const Traffic::Pause pause(group.traffic());
   std::exception_ptr error;  // kept, for the others wait for this rank's part
@@ -74,7 +74,7 @@ void read_each_once(const nn::Model& model, zero::PartitionedOptimizer& optimize
 
 // read_each_once for parameters: through host memory, for they are held in more than one form.
 template <typename Extent, typename Read>
-void read_parameters_once(const nn::Model& model, zero::PartitionedOptimizer& optimizer,
+void read_parameters_once(const nn::Network& model, zero::PartitionedOptimizer& optimizer,
                           Extent&& extent, Read&& read) {
   std::vector<float> values(static_cast<std::size_t>(kStagingElements));
   read_each_once(

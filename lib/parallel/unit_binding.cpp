@@ -5,7 +5,7 @@
 
 namespace tessera::parallel {
 
-UnitBinding::UnitBinding(nn::Model& model, zero::PartitionedOptimizer& optimizer)
+UnitBinding::UnitBinding(nn::Network& model, zero::PartitionedOptimizer& optimizer)
     : model_(model), optimizer_(optimizer) {}
 
 void UnitBinding::acquire(int unit, autograd::Phase phase) {

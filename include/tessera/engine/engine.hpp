@@ -55,10 +55,10 @@ struct StepOutcome {
 /// and `model` must outlive it.
 class Engine {
  public:
-  Engine(Communicator& group, nn::Model& model, const EngineOptions& options);
+  Engine(Communicator& group, nn::Network& model, const EngineOptions& options);
 
   Communicator& group() { return group_; }
-  nn::Model& model() { return model_; }
+  nn::Network& model() { return model_; }
   /// Waits until an asynchronous save has copied what it saves: the caller may change it then,
   /// until the next save begins.
   zero::PartitionedOptimizer& optimizer();
@@ -118,7 +118,7 @@ class Engine {
   void load_counters(const checkpoint::Reader& reader, const LoadOptions& options);
 
   Communicator& group_;
-  nn::Model& model_;
+  nn::Network& model_;
   EngineOptions options_;
   zero::PartitionedOptimizer optimizer_;
   parallel::UnitBinding binding_;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the engine and inference know of a causal language model.
+// What the engine knows of a network that it trains, and what else it and inference know of a
+// causal language model.
 #pragma once
 
 #include <cstdint>
@@ -48,9 +49,10 @@ struct Unit {
   int last_use;
 };
 
-class Model {
+/// What can be trained: parameters in units, and a loss.
+class Network {
  public:
-  virtual ~Model() = default;
+  virtual ~Network() = default;
 
   const std::vector<Unit>& units() const { return units_; }
   /// Unit by unit, in layout order.
@@ -59,11 +61,39 @@ class Model {
   std::int64_t parameter_count() const;
   const ModelOptions& options() const { return options_; }
 
-  virtual std::int64_t vocabulary() const = 0;
+  /// The configuration that it is built from, a JSON object with `model_type`.
+  virtual std::string config_json() const = 0;
+  /// The sum of the losses of a micro-batch. On a recording tape it is known, and gradients are
+  /// there, after tape.backward(); see autograd::Loss.
+  virtual autograd::Loss forward_loss(autograd::Tape& tape, const Batch& batch) = 0;
+  /// How many losses forward_loss() adds up: a step's loss is their mean.
+  virtual std::int64_t count_targets(const Tensor& targets) const = 0;
+  /// What the network says to `inputs`, fp32; no gradients, no dropout.
+  virtual Tensor predict(autograd::Tape& tape, const Tensor& inputs) = 0;
+
+  /// The leading dimension that a file's tensor may have otherwise (LoadRules); 0: none.
+  virtual std::int64_t vocabulary() const { return 0; }
+  /// Names that parameter `name` may have in files, the preferred one first.
+  virtual std::vector<std::string> names_in_files(const std::string& name) const { return {name}; }
+  /// True for tensors that files hold but this network does not need (mask buffers, a tied head's
+  /// copy).
+  virtual bool ignores(const std::string& /*name_in_file*/) const { return false; }
+
+ protected:
+  explicit Network(const ModelOptions& options) : options_(options) {}
+  std::vector<Unit> units_;
+  ModelOptions options_;
+};
+
+/// A causal language model.
+class Model : public Network {
+ public:
+  /// Tokens.
+  std::int64_t vocabulary() const override = 0;
   /// The longest sequence.
   virtual std::int64_t positions() const = 0;
   /// Hugging Face's config.json of this model.
-  virtual std::string config_json() const = 0;
+  std::string config_json() const override = 0;
   /// FLOPs of forward and backward for `rows` sequences of `positions` tokens, without
   /// recomputation: 2 m n k of every matrix product, attention as kernels::flop_count counts it.
   virtual std::int64_t training_flops(std::int64_t rows, std::int64_t positions) const = 0;
@@ -71,9 +101,10 @@ class Model {
   /// usual sizes (an inner width of at least twice the model's).
   virtual std::int64_t activation_bytes(std::int64_t rows, std::int64_t positions) const = 0;
 
-  /// The sum of the losses of a micro-batch. On a recording tape it is known, and gradients are
-  /// there, after tape.backward(); see autograd::Loss.
-  virtual autograd::Loss forward_loss(autograd::Tape& tape, const Batch& batch) = 0;
+  /// Targets that are not negative.
+  std::int64_t count_targets(const Tensor& targets) const override;
+  /// The logits.
+  Tensor predict(autograd::Tape& tape, const Tensor& ids) override { return logits(tape, ids); }
   /// ids [rows, positions] int32 -> fp32 [rows, positions, vocabulary]; no gradients, no dropout.
   virtual Tensor logits(autograd::Tape& tape, const Tensor& ids) = 0;
 
@@ -83,16 +114,8 @@ class Model {
   /// full or the model has no more positions.
   virtual Tensor forward_cached(autograd::Tape& tape, const Tensor& ids, KvCache& cache) = 0;
 
-  /// Names that parameter `name` may have in a model folder, the preferred one first.
-  virtual std::vector<std::string> names_in_files(const std::string& name) const = 0;
-  /// True for tensors that model folders hold but this model does not need (mask buffers, a tied
-  /// head's copy).
-  virtual bool ignores(const std::string& name_in_file) const = 0;
-
  protected:
-  explicit Model(const ModelOptions& options) : options_(options) {}
-  std::vector<Unit> units_;
-  ModelOptions options_;
+  using Network::Network;
 };
 
 /// Builds the model that a Hugging Face config.json describes (`model_type`). With `strict`, a key
@@ -104,7 +127,7 @@ std::unique_ptr<Model> make_model(const std::string& config_json, const ModelOpt
 /// The name under which a folder holds the parameter `name`, found by asking `shape_of` (nullopt:
 /// no such tensor). Errors: io when it is missing or has another shape, naming the tensor and both
 /// shapes.
-std::string find_in_files(const Model& model, const NamedParameter& named,
+std::string find_in_files(const Network& model, const NamedParameter& named,
                           const std::function<std::optional<Shape>(const std::string&)>& shape_of);
 
 }  // namespace tessera::nn

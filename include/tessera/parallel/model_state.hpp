@@ -17,7 +17,7 @@ namespace tessera::parallel {
 
 /// Adds the model's parameters to the optimizer, unit by unit; both index them in the same order
 /// afterwards.
-void add_parameters(const nn::Model& model, zero::PartitionedOptimizer& optimizer,
+void add_parameters(const nn::Network& model, zero::PartitionedOptimizer& optimizer,
                     const optim::ParameterGroupOptions& groups = {});
 
 struct LoadRules {
@@ -40,8 +40,8 @@ struct NameDifference {
 };
 
 /// Local; the same on every rank.
-NameDifference compare_parameters(const nn::Model& model, const checkpoint::Reader& reader);
-NameDifference compare_optimizer_states(const nn::Model& model,
+NameDifference compare_parameters(const nn::Network& model, const checkpoint::Reader& reader);
+NameDifference compare_optimizer_states(const nn::Network& model,
                                         const zero::PartitionedOptimizer& optimizer,
                                         const checkpoint::Reader& reader);
 
@@ -49,25 +49,27 @@ NameDifference compare_optimizer_states(const nn::Model& model,
 // errors are the same on every rank.
 
 /// Fresh weights that depend on `seed` alone, not on mesh or stage.
-void initialize(const nn::Model& model, zero::PartitionedOptimizer& optimizer, std::uint64_t seed);
+void initialize(const nn::Network& model, zero::PartitionedOptimizer& optimizer,
+                std::uint64_t seed);
 /// Weights of a Hugging Face folder. Errors: io naming the tensor that is missing or has another
 /// shape.
-void load_parameters(const nn::Model& model, zero::PartitionedOptimizer& optimizer,
+void load_parameters(const nn::Network& model, zero::PartitionedOptimizer& optimizer,
                      const checkpoint::ModelWeights& weights);
 /// Parameters of a checkpoint. Errors: io for those that have another shape there, and, if strict,
 /// for names that one side lacks.
-void load_parameters(const nn::Model& model, zero::PartitionedOptimizer& optimizer,
+void load_parameters(const nn::Network& model, zero::PartitionedOptimizer& optimizer,
                      const checkpoint::Reader& reader, const LoadRules& rules = {});
 /// exp_avg and the like of a training checkpoint; errors as above.
-void load_optimizer_states(const nn::Model& model, zero::PartitionedOptimizer& optimizer,
+void load_optimizer_states(const nn::Network& model, zero::PartitionedOptimizer& optimizer,
                            const checkpoint::Reader& reader, const LoadRules& rules = {});
 
 /// What a checkpoint holds of model and optimizer, with this rank's pieces. Local; valid until the
 /// next step.
-std::vector<checkpoint::TensorRecord> records(const nn::Model& model,
+std::vector<checkpoint::TensorRecord> records(const nn::Network& model,
                                               zero::PartitionedOptimizer& optimizer);
 
 /// Sum over the logical tensors (doc/checkpoint-format.md): the same on any mesh and in any stage.
-std::uint64_t weights_checksum(const nn::Model& model, const zero::PartitionedOptimizer& optimizer);
+std::uint64_t weights_checksum(const nn::Network& model,
+                               const zero::PartitionedOptimizer& optimizer);
 
 }  // namespace tessera::parallel

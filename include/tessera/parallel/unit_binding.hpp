@@ -14,7 +14,7 @@ namespace tessera::parallel {
 /// reducing are.
 class UnitBinding final : public autograd::UnitHooks {
  public:
-  UnitBinding(nn::Model& model, zero::PartitionedOptimizer& optimizer);
+  UnitBinding(nn::Network& model, zero::PartitionedOptimizer& optimizer);
 
   void acquire(int unit, autograd::Phase phase) override;
   void release(int unit, autograd::Phase phase) override;
@@ -24,7 +24,7 @@ class UnitBinding final : public autograd::UnitHooks {
   void attach_values(int unit);
   void attach_gradients(int unit);
 
-  nn::Model& model_;
+  nn::Network& model_;
   zero::PartitionedOptimizer& optimizer_;
 };
 
