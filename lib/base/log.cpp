@@ -15,6 +15,7 @@ struct LogState {
   int rank = 0;
   int size = 1;
   LogLevel level = LogLevel::info;
+  bool printing = true;
   std::function<void(LogLevel, const std::string&)> sink;
   std::set<std::string> said;
 };
@@ -23,6 +24,12 @@ struct LogState {
 LogState& state() {
   static auto* instance = new LogState;
   return *instance;
+}
+
+// Not fmt::print: it throws when the stream is closed, and destructors log.
+void print(std::FILE* stream, const std::string& line) {
+  std::fputs((line + '\n').c_str(), stream);
+  std::fflush(stream);
 }
 
 void write(LogLevel level, const std::string& message) {
@@ -35,10 +42,7 @@ void write(LogLevel level, const std::string& message) {
   std::string line = message;
   if (loud) line = (level == LogLevel::error ? "error: " : "warning: ") + line;
   if (loud && log.size > 1) line = fmt::format("[rank {}] {}", log.rank, line);
-  // Not fmt::print: it throws when the stream is closed, and destructors log.
-  std::FILE* stream = loud ? stderr : stdout;
-  std::fputs((line + '\n').c_str(), stream);
-  std::fflush(stream);
+  if (log.printing) print(loud ? stderr : stdout, line);
   if (log.sink) log.sink(level, line);
 }
 
@@ -53,6 +57,11 @@ void set_log_rank(int rank, int size) {
 void set_log_level(LogLevel level) {
   const std::lock_guard lock(state().mutex);
   state().level = level;
+}
+
+void set_log_printing(bool on) {
+  const std::lock_guard lock(state().mutex);
+  state().printing = on;
 }
 
 void set_log_sink(std::function<void(LogLevel, const std::string&)> sink) {

@@ -13,9 +13,12 @@ enum class LogLevel { debug, info, warning, error };
 /// Process-wide. Before a Runtime exists the process counts as rank 0 of 1.
 void set_log_rank(int rank, int size);
 void set_log_level(LogLevel level);
-/// Receives every line that is printed and every rank's warnings, without a newline. Pass nullptr
-/// to remove.
+/// Receives every line that is (or would be) printed and every rank's warnings, without a newline.
+/// Pass nullptr to remove.
 void set_log_sink(std::function<void(LogLevel, const std::string&)> sink);
+
+/// False: nothing is printed, only the sink hears, as a guest in somebody else's program should.
+void set_log_printing(bool on);
 
 /// Standard output, rank 0 only.
 void log_info(const std::string& message);

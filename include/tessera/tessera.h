@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: Apache-2.0
+// Tessera for programs in C, and in whatever calls C: training inside a running MPI job.
+//
+// What holds for every function:
+// - It returns a tessera_code; what went wrong is in tessera_last_error(). Nothing is thrown, and
+//   nothing is printed (tessera_set_log). The process is ended only where a rank waits in vain for
+//   others longer than timeout_seconds inside an MPI call that cannot be left otherwise.
+// - What a *_create, or another function with a handle ** at its end, made is given back by the
+//   *_destroy of its type, which sets the handle to NULL; NULL itself is fine there. Handles may be
+//   destroyed in any order: a runtime closes when nothing that came from it is left.
+// - Option structs begin with their size and mean the default wherever they are zero:
+//       tessera_runtime_options options = {sizeof options};
+//   NULL stands for all defaults. Output structs need their size as well.
+// - "Collective" means: called by all ranks of the group, in the same order. *_create and *_destroy
+//   are. An error that all ranks can know is the same on all of them.
+// - One thread at a time uses a runtime and what came from it.
+#ifndef TESSERA_TESSERA_H
+#define TESSERA_TESSERA_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include <mpi.h>
+
+#if defined(__GNUC__)
+#define TESSERA_API __attribute__((visibility("default")))
+#else
+#define TESSERA_API
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+// --- Errors, versions, messages ---
+
+/// Values are part of the interface and never change.
+typedef enum tessera_code {
+  TESSERA_OK = 0,
+  TESSERA_INVALID_ARGUMENT = 1,  ///< the caller passed something impossible
+  TESSERA_INVALID_CONFIG = 2,    ///< a configuration text is wrong
+  TESSERA_NOT_SUPPORTED = 3,     ///< this version or build cannot do it
+  TESSERA_OUT_OF_MEMORY = 4,
+  TESSERA_IO = 5,         ///< a file could not be read or written, or is damaged
+  TESSERA_NOT_SAVED = 6,  ///< a run ended because its state could not be saved
+  TESSERA_MPI = 7,
+  TESSERA_CUDA = 8,
+  TESSERA_NCCL = 9,
+  TESSERA_TIMEOUT = 10,       ///< a rank did not arrive in time
+  TESSERA_PEER_FAILED = 11,   ///< another rank reported an error first
+  TESSERA_NOT_A_NUMBER = 12,  ///< training produced a NaN or an infinity
+  TESSERA_INTERNAL = 13       ///< a defect of the library
+} tessera_code;
+
+/// "ok", "invalid argument", …
+TESSERA_API const char* tessera_code_name(tessera_code code);
+/// What the last call of this thread that failed said: what was wrong, the values, what to do. ""
+/// if none did. Valid until the next one fails.
+TESSERA_API const char* tessera_last_error(void);
+/// "0.1.0"
+TESSERA_API const char* tessera_version(void);
+
+typedef enum tessera_log_level {
+  TESSERA_LOG_DEBUG = 0,
+  TESSERA_LOG_INFO = 1,
+  TESSERA_LOG_WARNING = 2,
+  TESSERA_LOG_ERROR = 3
+} tessera_log_level;
+typedef void (*tessera_log_function)(tessera_log_level level, const char* line, void* user);
+/// The library says nothing by itself once a program has made a runtime through this interface.
+/// `log` hears what it would say (warnings on every rank, the rest on rank 0), from any thread, one
+/// at a time; NULL: nobody. Process-wide.
+TESSERA_API tessera_code tessera_set_log(tessera_log_function log, void* user);
+
+// --- Arrays ---
+
+typedef enum tessera_dtype {
+  TESSERA_FP32 = 0,
+  TESSERA_BF16 = 1,
+  TESSERA_FP16 = 2,
+  TESSERA_FP64 = 3,
+  TESSERA_INT32 = 4,
+  TESSERA_INT64 = 5,
+  TESSERA_UINT8 = 6
+} tessera_dtype;
+
+typedef enum tessera_order {
+  TESSERA_ROW_MAJOR = 0,    ///< C: the last dimension is the fastest
+  TESSERA_COLUMN_MAJOR = 1  ///< Fortran: the first dimension is the fastest
+} tessera_order;
+
+typedef enum tessera_device_type { TESSERA_CPU = 0, TESSERA_CUDA_DEVICE = 1 } tessera_device_type;
+typedef struct tessera_device {
+  tessera_device_type type;
+  int32_t index;
+} tessera_device;
+
+enum { TESSERA_MAX_RANK = 8 };
+
+/// An array of the caller, where it lies:
+///     tessera_array a = {.data = w, .dtype = TESSERA_FP32, .rank = 2, .dims = {rows, columns}};
+/// `dims` are as the caller's language writes them. A column-major array [nx, ny, samples] is the
+/// row-major array [samples, ny, nx] that has the same memory, and is taken as that: the slowest
+/// dimension always counts the samples, and nothing is copied.
+typedef struct tessera_array {
+  void* data;
+  tessera_dtype dtype;
+  int32_t rank;  ///< number of dimensions; 0: a single number
+  int64_t dims[TESSERA_MAX_RANK];
+  /// Elements from one to the next in each dimension, in the order of `dims`; all zero: contiguous.
+  /// Inputs, targets and outputs of networks may have any; elsewhere arrays have to be contiguous.
+  int64_t strides[TESSERA_MAX_RANK];
+  tessera_order order;
+  tessera_device device;  ///< the CPU; other devices are not supported here yet
+} tessera_array;
+
+// --- Runtime: Tessera's part of the MPI job ---
+
+typedef struct tessera_runtime tessera_runtime;
+typedef struct tessera_group tessera_group;
+typedef struct tessera_mesh tessera_mesh;
+
+typedef struct tessera_runtime_options {
+  size_t struct_size;
+  const char* transport;   ///< "auto" (NULL), "self", "shm", "mpi" or "hybrid"
+  double timeout_seconds;  ///< 0: 600; negative: ranks wait for ever
+  int32_t checked;         ///< not 0: compare operation, count and type over ranks in every call
+} tessera_runtime_options;
+
+/// Works on duplicates of `communicator`, which stays as it is, with its error handler, attributes
+/// and messages. Initialises MPI if nobody did (then `communicator` is MPI_COMM_WORLD) and
+/// finalises only what it initialised, when the process ends. If the host calls MPI_Finalize first,
+/// everything closes inside it. Several runtimes may live at once. Collective.
+TESSERA_API tessera_code tessera_runtime_create(MPI_Comm communicator,
+                                                const tessera_runtime_options* options,
+                                                tessera_runtime** runtime);
+/// The same for a communicator of Fortran.
+TESSERA_API tessera_code tessera_runtime_create_f(MPI_Fint communicator,
+                                                  const tessera_runtime_options* options,
+                                                  tessera_runtime** runtime);
+TESSERA_API tessera_code tessera_runtime_destroy(tessera_runtime** runtime);
+
+// --- Groups of ranks and their collectives ---
+
+/// All ranks of the runtime.
+TESSERA_API tessera_code tessera_runtime_world(tessera_runtime* runtime, tessera_group** world);
+/// Ranks with the same colour, ordered by (key, rank); `part` is NULL for a negative colour.
+/// Collective.
+TESSERA_API tessera_code tessera_group_split(tessera_group* group, int color, int key,
+                                             tessera_group** part);
+TESSERA_API tessera_code tessera_group_rank(tessera_group* group, int* rank);
+TESSERA_API tessera_code tessera_group_size(tessera_group* group, int* size);
+TESSERA_API tessera_code tessera_group_destroy(tessera_group** group);
+
+/// Sizes of the axes; the last one, tensor, varies fastest. 0: 1, but what is left for data.
+typedef struct tessera_mesh_shape {
+  size_t struct_size;
+  int32_t pipeline, data, sequence, tensor;
+} tessera_mesh_shape;
+
+TESSERA_API tessera_code tessera_mesh_create(tessera_runtime* runtime,
+                                             const tessera_mesh_shape* shape, tessera_mesh** mesh);
+/// The ranks that differ from this one along "pipeline", "data", "sequence" or "tensor" only.
+/// Collective.
+TESSERA_API tessera_code tessera_mesh_group(tessera_mesh* mesh, const char* axis,
+                                            tessera_group** group);
+/// Where this rank stands on the axis, and how long that is; either may be NULL.
+TESSERA_API tessera_code tessera_mesh_coordinate(tessera_mesh* mesh, const char* axis,
+                                                 int* coordinate, int* size);
+TESSERA_API tessera_code tessera_mesh_destroy(tessera_mesh** mesh);
+
+typedef enum tessera_reduction {
+  TESSERA_SUM = 0,
+  TESSERA_MEAN = 1,
+  TESSERA_MIN = 2,
+  TESSERA_MAX = 3
+} tessera_reduction;
+
+// On contiguous arrays of the caller; they return when the array may be used. Reductions are folded
+// by rank in fp32 (fp64 for fp64, integers exactly) and rounded once: the result does not depend on
+// timing or transport. Collective, but for messages.
+
+/// In place.
+TESSERA_API tessera_code tessera_all_reduce(tessera_group* group, const tessera_array* data,
+                                            tessera_reduction reduction);
+TESSERA_API tessera_code tessera_broadcast(tessera_group* group, const tessera_array* data,
+                                           int root);
+/// `receive` has room for `send` of each rank, in the order of the ranks.
+TESSERA_API tessera_code tessera_all_gather(tessera_group* group, const tessera_array* send,
+                                            const tessera_array* receive);
+/// `send` holds a piece of the size of `receive` for each rank.
+TESSERA_API tessera_code tessera_reduce_scatter(tessera_group* group, const tessera_array* send,
+                                                const tessera_array* receive,
+                                                tessera_reduction reduction);
+/// Both hold a piece for each rank, of the same size.
+TESSERA_API tessera_code tessera_all_to_all(tessera_group* group, const tessera_array* send,
+                                            const tessera_array* receive);
+TESSERA_API tessera_code tessera_send(tessera_group* group, const tessera_array* data, int to,
+                                      int tag);
+TESSERA_API tessera_code tessera_receive(tessera_group* group, const tessera_array* data, int from,
+                                         int tag);
+TESSERA_API tessera_code tessera_barrier(tessera_group* group);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif  // TESSERA_TESSERA_H

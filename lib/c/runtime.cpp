@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+// Runtimes, groups and meshes.
+#include "tessera/comm/runtime.hpp"
+
+#include "tessera/base/log.hpp"
+
+#include "c/guard.hpp"
+#include "c/handles.hpp"
+#include "comm/session.hpp"
+
+namespace tessera::c {
+namespace {
+
+CommOptions comm_options(const tessera_runtime_options& given) {
+  CommOptions options;
+  options.transport = text_of(given.transport, "auto");
+  if (given.timeout_seconds != 0)
+    options.timeout_seconds = given.timeout_seconds < 0 ? 0 : given.timeout_seconds;
+  options.checked = given.checked != 0;
+  return options;
+}
+
+std::shared_ptr<Runtime> make_runtime(MPI_Comm communicator,
+                                      const tessera_runtime_options* options) {
+  TESSERA_CHECK(communicator != MPI_COMM_NULL, Code::invalid_argument,
+                "the communicator is MPI_COMM_NULL: this rank is not part of it");
+  const auto given = options_of(options, "tessera_runtime_options");
+  set_log_printing(false);
+  return std::make_shared<Runtime>(communicator, comm_options(given));
+}
+
+MeshShape mesh_shape(const tessera_mesh_shape* shape) {
+  const auto given = options_of(shape, "tessera_mesh_shape");
+  const auto size = [](std::int32_t axis) { return axis == 0 ? 1 : axis; };
+  return {size(given.pipeline), given.data, size(given.sequence), size(given.tensor)};
+}
+
+}  // namespace
+}  // namespace tessera::c
+
+using namespace tessera;
+using c::deref;
+using c::guard;
+
+tessera_code tessera_runtime_create(MPI_Comm communicator, const tessera_runtime_options* options,
+                                    tessera_runtime** runtime) {
+  return c::create(runtime, [&] { return c::make_runtime(communicator, options); });
+}
+
+tessera_code tessera_runtime_create_f(MPI_Fint communicator, const tessera_runtime_options* options,
+                                      tessera_runtime** runtime) {
+  return c::create(runtime, [&] {
+    comm::Session::instance().ensure_initialized();  // handles of Fortran mean nothing before
+    return c::make_runtime(MPI_Comm_f2c(communicator), options);
+  });
+}
+
+tessera_code tessera_runtime_destroy(tessera_runtime** runtime) {
+  return c::destroy(runtime);
+}
+
+tessera_code tessera_runtime_world(tessera_runtime* runtime, tessera_group** world) {
+  return c::create(world, [&] { return c::ranks_of(deref(runtime, "runtime"), nullptr); });
+}
+
+tessera_code tessera_group_split(tessera_group* group, int color, int key, tessera_group** part) {
+  return guard([&] {
+    deref(part, "part") = nullptr;
+    const auto& whole = deref(group, "group").value;
+    auto made = whole->split(color, key, fmt::format("{}/{}", whole->name(), color));
+    if (made) *part = new tessera_group{c::keeping(whole, std::move(made))};
+  });
+}
+
+tessera_code tessera_group_rank(tessera_group* group, int* rank) {
+  return guard([&] { deref(rank, "rank") = deref(group, "group").value->rank(); });
+}
+
+tessera_code tessera_group_size(tessera_group* group, int* size) {
+  return guard([&] { deref(size, "size") = deref(group, "group").value->size(); });
+}
+
+tessera_code tessera_group_destroy(tessera_group** group) {
+  return c::destroy(group);
+}
+
+tessera_code tessera_mesh_create(tessera_runtime* runtime, const tessera_mesh_shape* shape,
+                                 tessera_mesh** mesh) {
+  return c::create(mesh, [&] {
+    const auto& owner = deref(runtime, "runtime").value;
+    return c::keeping(owner, std::make_unique<Mesh>(owner->world(), c::mesh_shape(shape)));
+  });
+}
+
+tessera_code tessera_mesh_group(tessera_mesh* mesh, const char* axis, tessera_group** group) {
+  return c::create(group, [&] {
+    const auto& owner = deref(mesh, "mesh").value;
+    return std::shared_ptr<Communicator>(owner, &owner->group(&deref(axis, "axis")));
+  });
+}
+
+tessera_code tessera_mesh_coordinate(tessera_mesh* mesh, const char* axis, int* coordinate,
+                                     int* size) {
+  return guard([&] {
+    const Mesh& grid = *deref(mesh, "mesh").value;
+    const std::string name = &deref(axis, "axis");
+    if (coordinate != nullptr) *coordinate = grid.coordinate(name);
+    if (size != nullptr) *size = grid.size(name);
+  });
+}
+
+tessera_code tessera_mesh_destroy(tessera_mesh** mesh) {
+  return c::destroy(mesh);
+}
