@@ -21,16 +21,17 @@ namespace tessera::cuda {
 
 namespace detail {
 
-/// "... [with auto Kernel = tessera::kernels::cuda::scale<float>]" as the compiler spells it.
+/// The kernel in "... [with auto Kernel = tessera::kernels::cuda::scale<float>]".
+inline std::string kernel_in(const std::string& function) {
+  const std::size_t begin = function.find("Kernel = ");
+  if (begin == std::string::npos) return function;
+  const std::string rest = function.substr(begin + 9);
+  return rest.substr(0, rest.find_last_of(']'));
+}
+
 template <auto Kernel>
 const char* kernel_name() {
-  static const std::string name = [] {
-    std::string text = __PRETTY_FUNCTION__;
-    const std::size_t begin = text.find("Kernel = ");
-    if (begin == std::string::npos) return text;
-    text = text.substr(begin + 9);
-    return text.substr(0, text.find_last_of(']'));
-  }();
+  static const std::string name = kernel_in(__PRETTY_FUNCTION__);
   return name.c_str();
 }
 
