@@ -11,6 +11,7 @@
 #include "emulation/builtin.hpp"
 #include "emulation/protection.hpp"
 #include "emulation/shared_memory.hpp"
+#include "emulation/traffic.hpp"
 
 extern "C" {
 uint3 threadIdx{};
@@ -101,6 +102,7 @@ void execute(const Grid& grid) {
   the.grid = &grid;
   blockDim = grid.threads;
   gridDim = grid.blocks;
+  count_traffic_of(grid.kernel);
   const auto fault = run_blocks(grid);
   the.grid = nullptr;
   ++the.launches;

@@ -12,6 +12,7 @@
 #include "emulation/memory.hpp"
 #include "emulation/protection.hpp"
 #include "emulation/streams.hpp"
+#include "emulation/traffic.hpp"
 
 struct CUmemPoolHandle_st {
   int device = 0;
@@ -299,6 +300,8 @@ cudaError_t cudaMemsetAsync(void* target, int value, std::size_t bytes, cudaStre
   }
   return set_last_error(enqueue(stream, fmt::format("a fill of {} bytes", bytes), [=] {
     if (inside_allocation({target, true}, bytes, "cudaMemsetAsync", true)) {
+      count_traffic_of("cudaMemsetAsync");
+      count_access(target, bytes, true);
       std::memset(target, value, bytes);
     }
     return true;
