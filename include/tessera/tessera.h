@@ -201,6 +201,73 @@ TESSERA_API tessera_code tessera_receive(tessera_group* group, const tessera_arr
                                          int tag);
 TESSERA_API tessera_code tessera_barrier(tessera_group* group);
 
+// --- Optimizer: training the caller's own arrays ---
+
+typedef struct tessera_optimizer tessera_optimizer;
+
+typedef struct tessera_optimizer_options {
+  size_t struct_size;
+  /// YAML or JSON text: a DeepSpeed configuration, or a run file's `engine` section. NULL: AdamW,
+  /// stage 0, fp32. doc/configuration.md has all keys; batch sizes may be left out.
+  const char* config;
+  /// Of the ranks' gradients.
+  tessera_reduction reduction;
+  /// The ranks that train together; NULL: all.
+  tessera_group* group;
+} tessera_optimizer_options;
+
+typedef struct tessera_parameter_options {
+  size_t struct_size;
+  int32_t frozen;  ///< not 0: never updated
+  /// Weight decay of this array, where has_weight_decay is not 0; else the configuration's.
+  int32_t has_weight_decay;
+  double weight_decay;
+} tessera_parameter_options;
+
+/// What a step did; the same on every rank.
+typedef struct tessera_step {
+  size_t struct_size;
+  int64_t step;          ///< number of the step, from 1
+  double loss;           ///< of a network: mean over the global batch, before the update
+  double learning_rate;  ///< that the update used
+  double gradient_norm;  ///< global, before clipping
+  double loss_scale;     ///< that gradients were multiplied by
+  int32_t skipped;       ///< not 0: a gradient was not finite, and nothing changed
+} tessera_step;
+
+/// Partitions optimizer states over the ranks, in stages 1 to 3 of ZeRO. Collective.
+TESSERA_API tessera_code tessera_optimizer_create(tessera_runtime* runtime,
+                                                  const tessera_optimizer_options* options,
+                                                  tessera_optimizer** optimizer);
+TESSERA_API tessera_code tessera_optimizer_destroy(tessera_optimizer** optimizer);
+/// Lends a contiguous array and its gradient, which has its shape and type (fp32, or bf16 or fp16
+/// if the configuration enables that); they stay in place and whole on every rank until the
+/// optimizer is destroyed. `gradient` may be NULL when the array is frozen.
+TESSERA_API tessera_code tessera_optimizer_add(tessera_optimizer* optimizer, const char* name,
+                                               const tessera_array* parameter,
+                                               const tessera_array* gradient,
+                                               const tessera_parameter_options* options);
+/// All arrays are there; they take the values of rank 0. Collective.
+TESSERA_API tessera_code tessera_optimizer_commit(tessera_optimizer* optimizer);
+/// Reduces the gradients over the ranks, clips, updates, and gathers the arrays. `result` may be
+/// NULL. Collective.
+TESSERA_API tessera_code tessera_optimizer_step(tessera_optimizer* optimizer, tessera_step* result);
+/// With fp16: what the gradients of the coming step have to be multiplied by; else 1.
+TESSERA_API tessera_code tessera_optimizer_loss_scale(tessera_optimizer* optimizer, double* scale);
+/// Writes one HDF5 file with everything an exact resume needs. A path that ends in ".h5" is the
+/// file, which is replaced when the new one is whole; else it is a folder, and the file is
+/// step-00000100.h5 in it. `client_state` is JSON text of the caller's; NULL: none. Collective.
+TESSERA_API tessera_code tessera_optimizer_save(tessera_optimizer* optimizer, const char* path,
+                                                const char* client_state);
+/// Continues from such a file, or the newest whole one of a folder; written by any number of ranks
+/// in any stage. Collective.
+TESSERA_API tessera_code tessera_optimizer_load(tessera_optimizer* optimizer, const char* path);
+/// As the file that was loaded last has it; "" if there was none. Valid until the next load.
+TESSERA_API tessera_code tessera_optimizer_client_state(tessera_optimizer* optimizer,
+                                                        const char** client_state);
+/// Steps done, skipped ones too.
+TESSERA_API tessera_code tessera_optimizer_steps(tessera_optimizer* optimizer, int64_t* steps);
+
 #ifdef __cplusplus
 }
 #endif

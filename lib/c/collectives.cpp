@@ -3,27 +3,13 @@
 #include "c/array.hpp"
 #include "c/guard.hpp"
 #include "c/handles.hpp"
+#include "c/reduction.hpp"
 
 namespace tessera::c {
 namespace {
 
-Reduction reduction_of(tessera_reduction reduction) {
-  switch (reduction) {
-    case TESSERA_SUM:
-      return Reduction::sum;
-    case TESSERA_MEAN:
-      return Reduction::mean;
-    case TESSERA_MIN:
-      return Reduction::min;
-    case TESSERA_MAX:
-      return Reduction::max;
-  }
-  fail(Code::invalid_argument,
-       fmt::format("the reduction {} is unknown", static_cast<int>(reduction)));
-}
-
 Communicator& communicator_of(tessera_group* group) {
-  return *deref(group, "group").value;
+  return value_of(group, "group");
 }
 
 /// Two contiguous arrays of a collective, of which `whole` holds a piece for each rank.

@@ -3,26 +3,61 @@
 #pragma once
 
 #include <memory>
+#include <string>
 
 #include "tessera/comm/communicator.hpp"
 #include "tessera/comm/mesh.hpp"
 #include "tessera/comm/runtime.hpp"
+#include "tessera/engine/lent_optimizer.hpp"
 #include "tessera/tessera.h"
 
-struct tessera_runtime {
-  std::shared_ptr<tessera::Runtime> value;
+#include "c/guard.hpp"
+
+namespace tessera::c {
+
+/// A runtime, and whether it is open: not any more once the host has finalised MPI.
+struct Session {
+  Session(MPI_Comm communicator, const CommOptions& options) : runtime(communicator, options) {
+    runtime.on_finalize([this] { open = false; });
+  }
+
+  bool open = true;
+  Runtime runtime;
 };
 
-/// Keeps the runtime, the parent group or the mesh alive that it came from.
-struct tessera_group {
-  std::shared_ptr<tessera::Communicator> value;
+/// What the handles have in common: an owner of the session, and a value that needs it.
+template <typename Value>
+struct Handle {
+  std::shared_ptr<Session> session;
+  std::shared_ptr<Value> value;
 };
 
-struct tessera_mesh {
-  std::shared_ptr<tessera::Mesh> value;
+}  // namespace tessera::c
+
+struct tessera_runtime : tessera::c::Handle<tessera::Runtime> {};
+/// Its value keeps the parent group or the mesh alive that it came from.
+struct tessera_group : tessera::c::Handle<tessera::Communicator> {};
+struct tessera_mesh : tessera::c::Handle<tessera::Mesh> {};
+
+struct tessera_optimizer : tessera::c::Handle<tessera::engine::LentOptimizer> {
+  std::string client_state;
 };
 
 namespace tessera::c {
+
+/// A handle that may be used. Errors: invalid_argument for NULL and after the end of MPI.
+template <typename Handle>
+Handle& opened(Handle* handle, const char* name) {
+  Handle& given = deref(handle, name);
+  TESSERA_CHECK(given.session->open, Code::invalid_argument,
+                fmt::format("MPI is finalised, so `{}` can only be destroyed", name));
+  return given;
+}
+
+template <typename Handle>
+auto& value_of(Handle* handle, const char* name) {
+  return *opened(handle, name).value;
+}
 
 /// A shared owner of something that needs `parent` as long as it lives, and goes before it.
 template <typename Child, typename Parent>
@@ -37,9 +72,10 @@ std::shared_ptr<Child> keeping(std::shared_ptr<Parent> parent, std::unique_ptr<C
 }
 
 /// The ranks that an object is made over: those of `group`, or all.
-inline std::shared_ptr<Communicator> ranks_of(tessera_runtime& runtime, tessera_group* group) {
-  if (group != nullptr) return group->value;
-  return {runtime.value, &runtime.value->world()};
+inline std::shared_ptr<Communicator> ranks_of(const tessera_runtime& runtime,
+                                              tessera_group* group) {
+  if (group != nullptr) return opened(group, "group").value;
+  return {runtime.session, &runtime.session->runtime.world()};
 }
 
 }  // namespace tessera::c

@@ -20,13 +20,14 @@ CommOptions comm_options(const tessera_runtime_options& given) {
   return options;
 }
 
-std::shared_ptr<Runtime> make_runtime(MPI_Comm communicator,
-                                      const tessera_runtime_options* options) {
+tessera_runtime make_runtime(MPI_Comm communicator, const tessera_runtime_options* options) {
   TESSERA_CHECK(communicator != MPI_COMM_NULL, Code::invalid_argument,
                 "the communicator is MPI_COMM_NULL: this rank is not part of it");
   const auto given = options_of(options, "tessera_runtime_options");
   set_log_printing(false);
-  return std::make_shared<Runtime>(communicator, comm_options(given));
+  auto session = std::make_shared<Session>(communicator, comm_options(given));
+  Runtime* const runtime = &session->runtime;
+  return {{session, {session, runtime}}};
 }
 
 MeshShape mesh_shape(const tessera_mesh_shape* shape) {
@@ -41,6 +42,8 @@ MeshShape mesh_shape(const tessera_mesh_shape* shape) {
 using namespace tessera;
 using c::deref;
 using c::guard;
+using c::opened;
+using c::value_of;
 
 tessera_code tessera_runtime_create(MPI_Comm communicator, const tessera_runtime_options* options,
                                     tessera_runtime** runtime) {
@@ -60,24 +63,27 @@ tessera_code tessera_runtime_destroy(tessera_runtime** runtime) {
 }
 
 tessera_code tessera_runtime_world(tessera_runtime* runtime, tessera_group** world) {
-  return c::create(world, [&] { return c::ranks_of(deref(runtime, "runtime"), nullptr); });
+  return c::create(world, [&]() -> tessera_group {
+    const tessera_runtime& owner = opened(runtime, "runtime");
+    return {{owner.session, c::ranks_of(owner, nullptr)}};
+  });
 }
 
 tessera_code tessera_group_split(tessera_group* group, int color, int key, tessera_group** part) {
   return guard([&] {
     deref(part, "part") = nullptr;
-    const auto& whole = deref(group, "group").value;
-    auto made = whole->split(color, key, fmt::format("{}/{}", whole->name(), color));
-    if (made) *part = new tessera_group{c::keeping(whole, std::move(made))};
+    const tessera_group& whole = opened(group, "group");
+    auto made = whole.value->split(color, key, fmt::format("{}/{}", whole.value->name(), color));
+    if (made) *part = new tessera_group{{whole.session, c::keeping(whole.value, std::move(made))}};
   });
 }
 
 tessera_code tessera_group_rank(tessera_group* group, int* rank) {
-  return guard([&] { deref(rank, "rank") = deref(group, "group").value->rank(); });
+  return guard([&] { deref(rank, "rank") = value_of(group, "group").rank(); });
 }
 
 tessera_code tessera_group_size(tessera_group* group, int* size) {
-  return guard([&] { deref(size, "size") = deref(group, "group").value->size(); });
+  return guard([&] { deref(size, "size") = value_of(group, "group").size(); });
 }
 
 tessera_code tessera_group_destroy(tessera_group** group) {
@@ -86,23 +92,24 @@ tessera_code tessera_group_destroy(tessera_group** group) {
 
 tessera_code tessera_mesh_create(tessera_runtime* runtime, const tessera_mesh_shape* shape,
                                  tessera_mesh** mesh) {
-  return c::create(mesh, [&] {
-    const auto& owner = deref(runtime, "runtime").value;
-    return c::keeping(owner, std::make_unique<Mesh>(owner->world(), c::mesh_shape(shape)));
+  return c::create(mesh, [&]() -> tessera_mesh {
+    const auto& session = opened(runtime, "runtime").session;
+    auto made = std::make_unique<Mesh>(session->runtime.world(), c::mesh_shape(shape));
+    return {{session, c::keeping(session, std::move(made))}};
   });
 }
 
 tessera_code tessera_mesh_group(tessera_mesh* mesh, const char* axis, tessera_group** group) {
-  return c::create(group, [&] {
-    const auto& owner = deref(mesh, "mesh").value;
-    return std::shared_ptr<Communicator>(owner, &owner->group(&deref(axis, "axis")));
+  return c::create(group, [&]() -> tessera_group {
+    const tessera_mesh& grid = opened(mesh, "mesh");
+    return {{grid.session, {grid.value, &grid.value->group(&deref(axis, "axis"))}}};
   });
 }
 
 tessera_code tessera_mesh_coordinate(tessera_mesh* mesh, const char* axis, int* coordinate,
                                      int* size) {
   return guard([&] {
-    const Mesh& grid = *deref(mesh, "mesh").value;
+    const Mesh& grid = value_of(mesh, "mesh");
     const std::string name = &deref(axis, "axis");
     if (coordinate != nullptr) *coordinate = grid.coordinate(name);
     if (size != nullptr) *size = grid.size(name);

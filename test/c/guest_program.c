@@ -66,16 +66,36 @@ static void host_begins_and_ends(int* argc, char*** argv) {
   MPI_Finalize();
 }
 
+// An optimizer on one array, with two steps behind it.
+static tessera_optimizer* train(tessera_runtime* runtime, float* weights, float* gradients) {
+  tessera_optimizer* optimizer = NULL;
+  const tessera_optimizer_options options = {.struct_size = sizeof options,
+                                             .config = "zero_optimization: {stage: 2}"};
+  const tessera_array w = {.data = weights, .rank = 1, .dims = {3}};
+  const tessera_array g = {.data = gradients, .rank = 1, .dims = {3}};
+  ok(tessera_optimizer_create(runtime, &options, &optimizer), "optimizer");
+  ok(tessera_optimizer_add(optimizer, "w", &w, &g, NULL), "add");
+  ok(tessera_optimizer_commit(optimizer), "commit");
+  ok(tessera_optimizer_step(optimizer, NULL), "step");
+  ok(tessera_optimizer_step(optimizer, NULL), "step");
+  return optimizer;
+}
+
 static void host_finalises_first(int* argc, char*** argv) {
   MPI_Init(argc, argv);
   tessera_runtime* runtime = NULL;
+  float weights[3] = {1, 2, 3}, gradients[3] = {1, -1, 0};
   ok(tessera_runtime_create(MPI_COMM_WORLD, NULL, &runtime), "create");
   tessera_group* world = world_of(runtime);
   expect_alive(world);
+  tessera_optimizer* optimizer = train(runtime, weights, gradients);
+  expect(weights[0] < 1 && weights[1] > 2 && weights[2] == 3, "two steps downhill");
+  ok(tessera_runtime_destroy(&runtime), "others keep what they need of it");
   MPI_Finalize();
-  expect(tessera_barrier(world) != TESSERA_OK, "a closed runtime says so");
+  expect(tessera_optimizer_step(optimizer, NULL) == TESSERA_INVALID_ARGUMENT, "nor a step");
+  ok(tessera_optimizer_destroy(&optimizer), "destroy the optimizer after MPI");
+  expect(tessera_barrier(world) == TESSERA_INVALID_ARGUMENT, "a closed runtime says so");
   ok(tessera_group_destroy(&world), "destroy the group after MPI");
-  ok(tessera_runtime_destroy(&runtime), "destroy the runtime after MPI");
   expect(tessera_runtime_create(MPI_COMM_WORLD, NULL, &runtime) == TESSERA_INVALID_ARGUMENT,
          "no runtime after MPI_Finalize");
   expect(strstr(tessera_last_error(), "MPI_Finalize") != NULL, "the reason");

@@ -11,6 +11,8 @@
 
 #include "tessera/tessera.h"
 
+#include "support/temporary_folder.hpp"
+
 #define EXPECT_OK(call) EXPECT_EQ(call, TESSERA_OK) << tessera_last_error()
 #define ASSERT_OK(call) ASSERT_EQ(call, TESSERA_OK) << tessera_last_error()
 /// The call fails with `code`, and the message contains `part`.
@@ -54,6 +56,30 @@ template <typename T>
 tessera_array array_of(std::vector<T>& values) {
   return array_of(values.data(), {static_cast<std::int64_t>(values.size())});
 }
+
+/// A folder of rank 0 that all ranks know; removed when all are done.
+class SharedFolder {
+ public:
+  SharedFolder() {
+    int rank = 0;
+    MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+    char path[4096] = {};
+    if (rank == 0) {
+      mine_ = std::make_unique<test::TemporaryFolder>();
+      mine_->path().copy(path, sizeof path - 1);
+    }
+    MPI_Bcast(path, sizeof path, MPI_CHAR, 0, MPI_COMM_WORLD);
+    path_ = path;
+  }
+  ~SharedFolder() { MPI_Barrier(MPI_COMM_WORLD); }
+  SharedFolder(const SharedFolder&) = delete;
+  SharedFolder& operator=(const SharedFolder&) = delete;
+  const std::string& path() const { return path_; }
+
+ private:
+  std::unique_ptr<test::TemporaryFolder> mine_;
+  std::string path_;
+};
 
 /// A runtime over all ranks, with its group.
 struct World {

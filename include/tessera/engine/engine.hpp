@@ -114,7 +114,6 @@ class Engine {
   void wait_for_copy();
   checkpoint::Header header(const std::string& config) const;
   checkpoint::State state(const std::string& client_state) const;
-  void load_scaler(const checkpoint::Reader& reader);
   void load_counters(const checkpoint::Reader& reader, const LoadOptions& options);
 
   Communicator& group_;
