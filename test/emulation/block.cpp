@@ -15,16 +15,16 @@ namespace tessera::emulation {
 
 namespace {
 
-std::string to_string(const Site& site) {
-  const char* name = std::strrchr(site.file_name(), '/');
-  return fmt::format("{}:{}", name == nullptr ? site.file_name() : name + 1, site.line());
-}
-
 bool same_place(const Site& a, const Site& b) {
   return a.line() == b.line() && std::strcmp(a.file_name(), b.file_name()) == 0;
 }
 
 }  // namespace
+
+std::string to_string(const Site& site) {
+  const char* name = std::strrchr(site.file_name(), '/');
+  return fmt::format("{}:{}", name == nullptr ? site.file_name() : name + 1, site.line());
+}
 
 int choose(std::uint32_t set, Order order, Choices& choices) {
   if (order == Order::forward) {

@@ -49,6 +49,9 @@ class Block {
   /// `orders_memory`: is it a __syncwarp as well, in the eyes of ThreadSanitizer?
   void together(std::uint32_t mask, WarpAction action, void* contribution, bool orders_memory,
                 const Site& site);
+  /// Of the barrier that comes next, from 1; never the same again.
+  std::uint64_t barrier_number() const { return barrier_generation_ + 1; }
+  int thread() const { return current_; }
   std::uint32_t own_lane() const { return std::uint32_t{1} << (current_ % kLanes); }
   [[noreturn]] void fail(FaultKind kind, const std::string& message);
 

@@ -7,6 +7,7 @@
 
 #include <fmt/format.h>
 
+#include "emulation/async_copy.hpp"
 #include "emulation/block.hpp"
 #include "emulation/builtin.hpp"
 #include "emulation/protection.hpp"
@@ -86,6 +87,7 @@ std::optional<Fault> run_blocks(const Grid& grid) {
                 static_cast<unsigned>(b / grid.blocks.x % grid.blocks.y),
                 static_cast<unsigned>(b / grid.blocks.x / grid.blocks.y)};
     poison_shared_memory(grid.module, grid.shared_bytes);
+    forget_copies();
     if (auto fault = block.run(grid.thread, schedule, choices)) {
       fault->message = running_thread() + ": " + fault->message;
       return fault;
@@ -114,6 +116,10 @@ void execute(const Grid& grid) {
 
 bool in_kernel() {
   return state().grid != nullptr;
+}
+
+const std::string& running_kernel() {
+  return state().grid->kernel;
 }
 
 std::string running_thread() {

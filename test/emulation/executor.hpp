@@ -25,6 +25,7 @@ void execute(const Grid& grid);
 
 /// Is a kernel running? Then running_thread() says "kernel NAME, block (0,0,0), thread (1,0,0)".
 bool in_kernel();
+const std::string& running_kernel();
 std::string running_thread();
 
 /// The kernel in __PRETTY_FUNCTION__ of a function with the kernel as template argument; any other

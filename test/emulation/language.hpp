@@ -11,6 +11,7 @@
 #include <math.h>
 #include <string_view>
 
+#include "emulation/async_copy.hpp"
 #include "emulation/intrinsics.hpp"
 #include "emulation/memory_operations.hpp"
 #include "emulation/warp.hpp"

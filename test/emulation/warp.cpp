@@ -4,6 +4,7 @@
 
 #include "emulation/block.hpp"
 #include "emulation/intrinsics.hpp"
+#include "emulation/sync_points.hpp"
 
 namespace tessera::emulation {
 
@@ -93,7 +94,10 @@ void act_sync(void* const*, std::uint32_t) {}
 }  // namespace
 
 int block_barrier(BarrierKind kind, int predicate, const Site& site) {
-  return running_block().barrier(kind, predicate, site);
+  Block& block = running_block();
+  return waits_at(__builtin_return_address(0), site, block.barrier_number())
+             ? block.barrier(kind, predicate, site)
+             : predicate;
 }
 
 void warp_together(std::uint32_t mask, WarpAction action, void* contribution, const Site& site) {
@@ -120,7 +124,9 @@ std::uint32_t match(std::uint32_t mask, std::uint64_t bits, const Site& site) {
 }
 
 void sync_warp(std::uint32_t mask, const Site& site) {
-  running_block().together(mask, act_sync, nullptr, true, site);
+  if (waits_at(__builtin_return_address(0), site, 0)) {
+    running_block().together(mask, act_sync, nullptr, true, site);
+  }
 }
 
 // Hardware promises nothing but the calling lane.

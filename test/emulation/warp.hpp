@@ -7,11 +7,14 @@
 #include <cstdint>
 #include <cstring>
 #include <source_location>
+#include <string>
 #include <type_traits>
 
 namespace tessera::emulation {
 
 using Site = std::source_location;
+/// "norm.cuh:215"
+std::string to_string(const Site& site);
 
 enum class BarrierKind : std::uint8_t { sync, any, all, count };
 
@@ -54,20 +57,23 @@ T shuffle_value(unsigned mask, ShuffleKind kind, T value, int operand, int width
 #define TESSERA_EMULATION_SITE \
   const ::tessera::emulation::Site& site = ::tessera::emulation::Site::current()
 
-inline void __syncthreads(TESSERA_EMULATION_SITE) {
+// Inlined, so that a call is told from others by where it returns to.
+#define TESSERA_EMULATION_INLINE [[gnu::always_inline]] inline
+
+TESSERA_EMULATION_INLINE void __syncthreads(TESSERA_EMULATION_SITE) {
   tessera::emulation::block_barrier(tessera::emulation::BarrierKind::sync, 0, site);
 }
-inline int __syncthreads_or(int predicate, TESSERA_EMULATION_SITE) {
+TESSERA_EMULATION_INLINE int __syncthreads_or(int predicate, TESSERA_EMULATION_SITE) {
   return tessera::emulation::block_barrier(tessera::emulation::BarrierKind::any, predicate, site);
 }
-inline int __syncthreads_and(int predicate, TESSERA_EMULATION_SITE) {
+TESSERA_EMULATION_INLINE int __syncthreads_and(int predicate, TESSERA_EMULATION_SITE) {
   return tessera::emulation::block_barrier(tessera::emulation::BarrierKind::all, predicate, site);
 }
-inline int __syncthreads_count(int predicate, TESSERA_EMULATION_SITE) {
+TESSERA_EMULATION_INLINE int __syncthreads_count(int predicate, TESSERA_EMULATION_SITE) {
   return tessera::emulation::block_barrier(tessera::emulation::BarrierKind::count, predicate, site);
 }
 
-inline void __syncwarp(unsigned mask = 0xffffffffu, TESSERA_EMULATION_SITE) {
+TESSERA_EMULATION_INLINE void __syncwarp(unsigned mask = 0xffffffffu, TESSERA_EMULATION_SITE) {
   tessera::emulation::sync_warp(mask, site);
 }
 inline unsigned __activemask() {

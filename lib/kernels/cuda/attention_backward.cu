@@ -150,6 +150,7 @@ class KeyBlock {
     differentiate(p, ds, head, query, half);
     left_.set(p);
     left_.multiply(dv_, dy + column_, Shape::kStride);
+    left_.finish();
     left_.set(ds);
     left_.multiply(dk_, q + column_, Shape::kStride);
   }

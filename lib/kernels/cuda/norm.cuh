@@ -198,6 +198,7 @@ __device__ __forceinline__ void write_partial(const ColumnSums<kSets, N, kPacks>
   const int group = static_cast<int>(threadIdx.x) / kGroup;
   for (int turn = 0; turn < kGroups; ++turn) {
     float* target = turn == kGroups - 1 ? partial : shared;
+    if (turn > 0) __syncthreads();
     if (group == turn) {
 #pragma unroll
       for (int s = 0; s < kSets; ++s)
@@ -212,7 +213,6 @@ __device__ __forceinline__ void write_partial(const ColumnSums<kSets, N, kPacks>
           }
         }
     }
-    __syncthreads();
   }
 }
 

@@ -7,7 +7,6 @@
 #include <cstring>
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
-#include <vector>
 
 namespace tessera::kernels::cuda {
 
@@ -216,23 +215,11 @@ void multiply_add(float (&sums)[4], const LeftFragment& left, const RightFragmen
                            emulation::Site::current());
 }
 
-/// Copies that a thread has started. As on a GPU their bytes come when it waits for them; until
-/// then there is a NaN.
-struct PendingCopy {
-  void* shared;
-  const void* global;
-};
-inline std::vector<PendingCopy>& pending_copies() {
-  static std::vector<PendingCopy> of_thread[1024];
-  return of_thread[threadIdx.x];
-}
 inline void copy_16_bytes(void* shared, const void* global) {
-  std::memset(shared, 0xff, 16);
-  pending_copies().push_back({shared, global});
+  emulation::start_copy(shared, global, 16);
 }
-inline void wait_for_copies() {
-  for (const PendingCopy& copy : pending_copies()) std::memcpy(copy.shared, copy.global, 16);
-  pending_copies().clear();
+__forceinline__ void wait_for_copies(const emulation::Site& site = emulation::Site::current()) {
+  emulation::wait_for_copies(site);
 }
 
 #endif

@@ -53,6 +53,7 @@ class LeftOperand {
         fragments_[k].words[i] = pack_two<T>(two[0], two[1]);
       }
   }
+  __device__ __forceinline__ void finish() {}
   /// sums += this * rows, rows being [kColumns, 8 * kTiles] in shared memory.
   template <int kTiles>
   __device__ __forceinline__ void multiply(Sums<kTiles>& sums, const T* rows, int stride) const {
@@ -81,12 +82,15 @@ class LeftOperand<float, kColumns> {
   /// `shared`: kSharedElements of this warp.
   __device__ __forceinline__ explicit LeftOperand(float* shared) : shared_(shared) {}
   __device__ __forceinline__ void set(const Sums<kColumns / 8>& sums) {
-    __syncwarp();  // the product before may still read
     float* target = shared_ + lane_row() * kStride + lane_column();
 #pragma unroll
     for (int n = 0; n < kColumns / 8; ++n)
 #pragma unroll
       for (int i = 0; i < 4; ++i) target[i / 2 * 8 * kStride + n * 8 + i % 2] = sums.tiles[n][i];
+    __syncwarp();
+  }
+  /// Between a product and the next set(), unless a barrier of the block lies there.
+  __device__ __forceinline__ void finish() {
     __syncwarp();
   }
   template <int kTiles>

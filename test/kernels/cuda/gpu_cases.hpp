@@ -332,4 +332,42 @@ inline GpuCase embedding_backward(DType dtype, std::int64_t rows, std::int64_t c
   return result;
 }
 
+/// Forward, then backward if there is more than one query; causal, on heads of 64. Rows are
+/// queries.
+inline GpuCase attention(DType dtype, std::int64_t queries, std::int64_t keys) {
+  constexpr std::int64_t kHeads = 2, kHead = 64, kRow = kHeads * kHead;
+  GpuCase result("attention", dtype, queries, kRow);
+  const AttentionForward forward{.q = result.read(dtype, queries * kRow),
+                                 .k = result.read(dtype, keys * kRow),
+                                 .v = result.read(dtype, keys * kRow),
+                                 .y = result.write(dtype, queries * kRow),
+                                 .lse = result.write_floats(queries * kHeads),
+                                 .batch = 1,
+                                 .heads = kHeads,
+                                 .kv_heads = kHeads,
+                                 .queries = queries,
+                                 .keys = keys,
+                                 .head_dim = kHead,
+                                 .q_row_stride = kRow,
+                                 .k_row_stride = kRow,
+                                 .v_row_stride = kRow,
+                                 .y_row_stride = kRow,
+                                 .q_batch_stride = queries * kRow,
+                                 .k_batch_stride = keys * kRow,
+                                 .v_batch_stride = keys * kRow,
+                                 .y_batch_stride = queries * kRow,
+                                 .scale = 0.125f,
+                                 .dtype = dtype};
+  const AttentionBackward backward{.forward = forward,
+                                   .dy = result.read(dtype, queries * kRow),
+                                   .dq = result.write(dtype, queries * kRow),
+                                   .dk = result.write(dtype, keys * kRow),
+                                   .dv = result.write(dtype, keys * kRow)};
+  result.calls([=](const Stream& stream) {
+    kernels::attention_forward(stream, forward);
+    if (queries > 1) kernels::attention_backward(stream, backward);
+  });
+  return result;
+}
+
 }  // namespace tessera::testing::gpu_cases
