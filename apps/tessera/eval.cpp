@@ -84,11 +84,11 @@ void print_result(const parallel::EvaluationResult& result, bool json) {
 }
 
 void eval_on(Runtime& runtime, const Arguments& arguments, const std::string& model_name,
-             std::int64_t sequence_length, DType dtype) {
+             std::int64_t sequence_length) {
   Communicator& world = runtime.world();
   const auto location = locate_on_all_ranks(world, model_name);
   const auto tokenizer = tokenizer_of(location);
-  inference::ServedModel served(world, location, dtype);
+  inference::ServedModel served = serve(runtime, location, arguments.model);
   data::CorpusOptions sources;
   sources.sources = arguments.data;
   sources.name = "--data";
@@ -105,18 +105,18 @@ void eval_on(Runtime& runtime, const Arguments& arguments, const std::string& mo
       served.model(), served.hooks(), world, windows.size(), length, arguments.rows,
       [&](std::int64_t row, std::int32_t* inputs, std::int32_t* targets) {
         windows.fill(row, inputs, targets);
-      });
+      },
+      served.stream());
   if (runtime.rank() == 0) print_result(result, arguments.json);
 }
 
 int eval_all(const Arguments& arguments) {
   if (arguments.json)
     set_log_level(LogLevel::warning);  // standard output is for the program that reads it
-  const DType dtype = parse_dtype(arguments.model.dtype);
   if (!arguments.model.model.empty())
     return on_all_ranks({}, [&](Runtime& runtime) {
       choose_threads(runtime, arguments.model.threads);
-      eval_on(runtime, arguments, arguments.model.model, arguments.sequence_length, dtype);
+      eval_on(runtime, arguments, arguments.model.model, arguments.sequence_length);
     });
   config::ReadOptions options;
   options.for_training = false;
@@ -126,7 +126,9 @@ int eval_all(const Arguments& arguments) {
                        arguments.model.threads > 0 ? arguments.model.threads : config.run.threads);
         const std::int64_t length =
             arguments.sequence_length > 0 ? arguments.sequence_length : config.data.sequence_length;
-        eval_on(runtime, arguments, config.run.folder, length, dtype);
+        Arguments here = arguments;
+        if (here.model.device == "auto") here.model.device = config.device;
+        eval_on(runtime, here, config.run.folder, length);
       });
 }
 

@@ -33,7 +33,7 @@ void generate_on(Runtime& runtime, const Arguments& arguments) {
   agreeing(world, [&] {
     if (!arguments.prompt_file.empty()) prompt = read_text(arguments.prompt_file);
   });
-  inference::ServedModel served(world, location, parse_dtype(arguments.model.dtype));
+  inference::ServedModel served = serve(runtime, location, arguments.model);
   inference::GenerationOptions options = arguments.options;
   options.end_of_text = tokenizer->end_of_text();
   // An empty prompt means: begin a new document.

@@ -51,7 +51,7 @@ void logits_on(Runtime& runtime, const Arguments& arguments) {
   choose_threads(runtime, arguments.model.threads);
   Communicator& world = runtime.world();
   const auto location = locate_on_all_ranks(world, arguments.model.model);
-  inference::ServedModel served(world, location, parse_dtype(arguments.model.dtype));
+  inference::ServedModel served = serve(runtime, location, arguments.model);
   Rows rows;
   agreeing(world, [&] { rows = read_ids(arguments.ids_file, served.model()); });
   std::size_t longest = 0;
@@ -65,8 +65,9 @@ void logits_on(Runtime& runtime, const Arguments& arguments) {
     const auto length = static_cast<std::int64_t>(rows[r].size());
     Tensor ids({1, length}, DType::int32);
     std::copy(rows[r].begin(), rows[r].end(), ids.as<std::int32_t>());
-    autograd::Tape tape(autograd::Recording::off, &served.hooks());
-    const Tensor logits = served.model().logits(tape, ids);
+    autograd::Tape tape(autograd::Recording::off, &served.hooks(), served.stream());
+    const Tensor logits =
+        served.model().logits(tape, ids.on(served.stream())).on_host(served.stream());
     std::copy_n(logits.as<float>(), logits.numel(),
                 all.begin() + static_cast<std::ptrdiff_t>(r * longest *
                                                           static_cast<std::size_t>(vocabulary)));

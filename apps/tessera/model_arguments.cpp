@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "tessera/config/reader.hpp"
+#include "tessera/engine/device_choice.hpp"
 
 namespace tessera::app {
 
@@ -17,6 +18,9 @@ void add_model(CLI::App& sub, ModelArguments& arguments, bool required) {
       ->type_name("M");
   sub.add_option("--dtype", arguments.dtype, "Type to compute in: fp32, bf16 or fp16")
       ->check(CLI::IsMember({"fp32", "bf16", "fp16"}))
+      ->capture_default_str();
+  sub.add_option("--device", arguments.device, "Where to compute; auto: on GPUs if there are any")
+      ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
       ->capture_default_str();
   sub.add_option("--threads", arguments.threads, "Threads of each rank; 0 divides the node's cores")
       ->check(CLI::NonNegativeNumber);
@@ -30,6 +34,12 @@ inference::ModelLocation locate_on_all_ranks(Communicator& world, const std::str
   const nlohmann::json mine = {found.path, found.is_checkpoint, found.model_json, found.run_config};
   const auto first = nlohmann::json::parse(world.broadcast_text(mine.dump(), 0));
   return {first[0], first[1], first[2], first[3]};
+}
+
+inference::ServedModel serve(Runtime& runtime, const inference::ModelLocation& location,
+                             const ModelArguments& arguments) {
+  const Device device = engine::choose_device(runtime, arguments.device);
+  return {runtime.world(), location, parse_dtype(arguments.dtype), device};
 }
 
 std::string tokenizer_name_of(const inference::ModelLocation& location) {

@@ -18,14 +18,19 @@ namespace tessera::app {
 struct ModelArguments {
   std::string model;
   std::string dtype = "fp32";
+  std::string device = "auto";
   int threads = 0;
 };
 
-/// Declares --model (required or not), --dtype and --threads.
+/// Declares --model (required or not), --dtype, --device and --threads.
 void add_model(CLI::App& sub, ModelArguments& arguments, bool required = true);
 
 /// What `name` means, found by the first rank and told to all. Collective.
 inference::ModelLocation locate_on_all_ranks(Communicator& world, const std::string& name);
+
+/// The model of --model in the type and on the device that the arguments say. Collective.
+inference::ServedModel serve(Runtime& runtime, const inference::ModelLocation& location,
+                             const ModelArguments& arguments);
 
 /// The tokenizer that belongs to a model, as run files name it: that of its run, or of its folder;
 /// "bytes" where a folder has none.

@@ -4,12 +4,13 @@
 
 #include <algorithm>
 #include <optional>
-#include <vector>
+#include <utility>
 
 #include <fmt/format.h>
 
 #include "tessera/autograd/profiler.hpp"
 #include "tessera/base/error.hpp"
+#include "tessera/device/cuda.hpp"
 #include "tessera/kernels/cross_entropy.hpp"
 #include "tessera/kernels/elementwise.hpp"
 #include "tessera/kernels/gemm.hpp"
@@ -42,8 +43,12 @@ struct Head {
                        const GradientSlot::Target& dhidden) const;
   void backward_weight(std::int64_t begin, std::int64_t count, const Tensor& dlogits,
                        const GradientTarget& dweight) const;
-  double evaluate() const;
-  double train(GradientSlot* slot) const;
+  Buffer loss_buffer() const {
+    return allocate(static_cast<std::size_t>(rows) * sizeof(float), hidden.device(),
+                    Purpose::workspace);
+  }
+  Loss::State evaluate() const;
+  Loss::State train(GradientSlot* slot) const;
 };
 
 void Head::project(std::int64_t begin, std::int64_t count, const Tensor& logits) const {
@@ -105,24 +110,23 @@ void Head::backward_weight(std::int64_t begin, std::int64_t count, const Tensor&
                          .output_type = dweight.dtype});
 }
 
-double sum_in_order(const Stream& stream, const Tensor& losses) {
-  std::vector<float> host(static_cast<std::size_t>(losses.numel()));
+/// Brings the losses to the host without waiting for them.
+Loss::State read_later(const Stream& stream, Buffer losses, std::int64_t rows) {
+  if (stream.device().is_cpu()) return {std::move(losses), rows, {}, true};
+  Buffer host = allocate_pinned(losses.bytes(), Purpose::workspace);
   stream.copy(host.data(), losses.data(), losses.bytes());
-  stream.synchronize();
-  double sum = 0;
-  for (const float loss : host) sum += static_cast<double>(loss);
-  return sum;
+  return {std::move(host), rows, stream.record(), true};
 }
 
-double Head::evaluate() const {
-  const Tensor losses(Shape{rows}, DType::fp32, hidden.device(), Purpose::workspace);
+Loss::State Head::evaluate() const {
+  Buffer losses = loss_buffer();
   const Tensor logits(Shape{chunk, columns}, dtype(), hidden.device(), Purpose::workspace);
   for (std::int64_t begin = 0; begin < rows; begin += chunk) {
     const std::int64_t count = std::min(chunk, rows - begin);
     project(begin, count, logits);
     losses_and_gradients(begin, count, logits, losses.as<float>(), false);
   }
-  return sum_in_order(stream, losses);
+  return read_later(stream, std::move(losses), rows);
 }
 
 /// The weight's gradient while chunks are added: in fp32 scratch where the gradient itself is
@@ -155,8 +159,8 @@ class WeightAccumulator {
   Tensor scratch_;
 };
 
-double Head::train(GradientSlot* slot) const {
-  const Tensor losses(Shape{rows}, DType::fp32, hidden.device(), Purpose::workspace);
+Loss::State Head::train(GradientSlot* slot) const {
+  Buffer losses = loss_buffer();
   const Tensor logits(Shape{chunk, columns}, dtype(), hidden.device(), Purpose::workspace);
   std::optional<WeightAccumulator> dweight;
   if (weight->trainable && rows > 0) dweight.emplace(stream, *weight, chunk < rows);
@@ -172,7 +176,7 @@ double Head::train(GradientSlot* slot) const {
     dweight->chunk_done();
   }
   if (dweight) dweight->finish();
-  return sum_in_order(stream, losses);
+  return read_later(stream, std::move(losses), rows);
 }
 
 Head make_head(const Tape& tape, const Tensor& hidden, Weight& weight, const Tensor& targets,
@@ -209,7 +213,11 @@ Head make_head(const Tape& tape, const Tensor& hidden, Weight& weight, const Ten
 double Loss::sum() const {
   TESSERA_CHECK(known(), Code::internal,
                 "the loss was asked for before the backward pass computed it");
-  return state_->sum;
+  state_->arrived.synchronize();
+  const float* losses = state_->losses.as<float>();
+  double sum = 0;
+  for (std::int64_t row = 0; row < state_->rows; ++row) sum += static_cast<double>(losses[row]);
+  return sum;
 }
 
 Loss head_loss(Tape& tape, const Value& hidden, Weight& weight, const Tensor& targets,
@@ -217,15 +225,14 @@ Loss head_loss(Tape& tape, const Value& hidden, Weight& weight, const Tensor& ta
   const Head head = make_head(tape, hidden.data(), weight, targets, gradient_scale);
   auto state = std::make_shared<Loss::State>();
   if (!tape.recording()) {
-    *state = {.sum = head.evaluate(), .known = true};
+    *state = head.evaluate();
     return Loss(state);
   }
-  tape.record(
-      {.name = "head_loss",
-       .output = nullptr,
-       .backward_input = [head, state, slot = hidden.slot()](
-                             Tensor&) { *state = {.sum = head.train(slot.get()), .known = true}; },
-       .backward_weight = {}});
+  tape.record({.name = "head_loss",
+               .output = nullptr,
+               .backward_input = [head, state, slot = hidden.slot()](
+                                     Tensor&) { *state = head.train(slot.get()); },
+               .backward_weight = {}});
   return Loss(state);
 }
 

@@ -21,19 +21,23 @@ std::vector<TensorRecord> prepare_on_all(Communicator& group, Snapshot& snapshot
 
 BackgroundSave::BackgroundSave(Communicator& group, const std::string& path, const Header& header,
                                const std::vector<TensorRecord>& tensors, const State& state,
-                               Snapshot& snapshot, const WriteOptions& options)
+                               Snapshot& snapshot, const WriteOptions& options, CopyTime copy_time)
     : group_(group),
       snapshot_(snapshot),
       writer_(group, path, header, prepare_on_all(group, snapshot, tensors), state, options) {
   writer_.create();
-  thread_ = start_background_thread([this] { copy_and_write(); });
+  if (copy_time == CopyTime::at_once) copy();
+  thread_ = start_background_thread([this, copy_time] {
+    if (copy_time == CopyTime::later) copy();
+    write();
+  });
 }
 
 BackgroundSave::~BackgroundSave() {
   if (thread_.joinable()) thread_.join();
 }
 
-void BackgroundSave::copy_and_write() noexcept {
+void BackgroundSave::copy() noexcept {
   try {
     snapshot_.copy();
   } catch (const std::exception& error) {
@@ -41,6 +45,9 @@ void BackgroundSave::copy_and_write() noexcept {
   }
   copied_.store(true, std::memory_order_release);
   copied_.notify_all();
+}
+
+void BackgroundSave::write() noexcept {
   if (copy_error_.empty()) writer_.write();
   written_.store(true, std::memory_order_release);
 }

@@ -98,8 +98,8 @@ void add_run_rows(RowList& rows) {
   rows.supported("engine", any_text().or_(any_map()), "null",
                  "A DeepSpeed configuration, inline or the path of a file (relative to the run "
                  "file).");
-  rows.supported("device", one_of({"auto", "cpu", "cuda"}), "\"auto\"", "Where to compute.")
-      .with_later({"\"cuda\""}, "use auto or cpu");
+  rows.supported("device", one_of({"auto", "cpu", "cuda"}), "\"auto\"",
+                 "Where to compute. auto: on GPUs if every rank sees one.");
   add_data(rows);
   add_run(rows);
   add_mesh(rows);

@@ -49,10 +49,12 @@ SaveOutcome Engine::save_checkpoint(const std::string& folder, const SaveOptions
   const auto tensors = parallel::records(model_, optimizer_);
   const checkpoint::WriteOptions write{.replace = true};
   if (options.asynchronous) {
+    const auto when =
+        stream_.device().is_cpu() ? checkpoint::CopyTime::later : checkpoint::CopyTime::at_once;
     // Not make_unique: a PendingSave cannot be moved.
     pending_.reset(new PendingSave{outcome,
                                    {group_, outcome.path, header(options.config), tensors,
-                                    state(options.client_state), snapshot_, write}});
+                                    state(options.client_state), snapshot_, write, when}});
     outcome.seconds_blocked = pending_->outcome.seconds_blocked = timer.seconds();
     return outcome;
   }

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include "tessera/base/error.hpp"
+#include "tessera/device/cuda.hpp"
 #include "tessera/parallel/evaluation.hpp"
 #include "tessera/parallel/model_state.hpp"
 
@@ -13,6 +14,7 @@ Engine::Engine(Communicator& group, nn::Network& model, const EngineOptions& opt
     : group_(group),
       model_(model),
       options_(options),
+      stream_(current_stream(options.zero.device)),
       optimizer_(group, options.zero),
       binding_(model, optimizer_),
       schedule_(optim::make_schedule(options.schedule, options.zero.rule.lr)) {
@@ -21,12 +23,12 @@ Engine::Engine(Communicator& group, nn::Network& model, const EngineOptions& opt
   optimizer_.commit();
 }
 
-double Engine::run_micro_batch(nn::Batch& batch) {
-  autograd::Tape tape(autograd::Recording::on, &binding_);
-  const autograd::Loss loss = model_.forward_loss(tape, batch);
+autograd::Loss Engine::run_micro_batch(const nn::Batch& batch) {
+  autograd::Tape tape(autograd::Recording::on, &binding_, stream_);
+  const autograd::Loss loss = model_.forward_loss(tape, batch.on(stream_));
   tape.backward();
   optimizer_.end_micro_batch();
-  return loss.sum();
+  return loss;
 }
 
 void Engine::finish_scaled_step(const zero::StepResult& result) {
@@ -53,18 +55,20 @@ StepOutcome Engine::train_step(std::span<nn::Batch> micro_batches, std::vector<d
                 fmt::format("step {} has no valid target in its whole batch", step_ + 1));
 
   outcome.loss_scale = scaler_ ? scaler_->begin_step() : 1;
-  double loss_sum = 0;
+  std::vector<autograd::Loss> losses;
   for (nn::Batch& batch : micro_batches) {
     batch.gradient_scale = static_cast<float>(outcome.loss_scale / totals[0]);
     batch.seed = options_.seed;
     batch.step = static_cast<std::uint64_t>(step_);
-    loss_sum += run_micro_batch(batch);
+    losses.push_back(run_micro_batch(batch));
   }
   const optim::ScheduleValue rates = schedule_->at(schedule_updates_);
   wait_for_copy();
   const zero::StepResult result = optimizer_.step({rates.lr, rates.momentum, outcome.loss_scale});
   if (result.applied) ++schedule_updates_;
   finish_scaled_step(result);
+  double loss_sum = 0;
+  for (const autograd::Loss& loss : losses) loss_sum += loss.sum();
 
   const std::size_t given = flags.size();
   flags.push_back(loss_sum);

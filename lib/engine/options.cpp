@@ -65,7 +65,7 @@ optim::ScheduleOptions schedule_options(const config::EngineConfig& engine) {
   return options;
 }
 
-EngineOptions engine_options(const config::RunConfig& config) {
+EngineOptions engine_options(const config::RunConfig& config, Device device) {
   const config::EngineConfig& engine = config.engine;
   TESSERA_CHECK(
       engine.communication_dtype == engine.dtype, Code::not_supported,
@@ -73,6 +73,7 @@ EngineOptions engine_options(const config::RunConfig& config) {
                   "travel in the model's type; leave the key out",
                   to_string(engine.communication_dtype), to_string(engine.dtype)));
   EngineOptions options;
+  options.zero.device = device;
   options.zero.stage = engine.zero.stage;
   options.zero.rule = update_options(engine.optimizer);
   options.zero.dtype = engine.dtype;

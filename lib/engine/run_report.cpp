@@ -5,6 +5,7 @@
 
 #include "tessera/base/log.hpp"
 #include "tessera/base/number_format.hpp"
+#include "tessera/engine/device_choice.hpp"
 
 namespace tessera::engine {
 
@@ -46,9 +47,11 @@ void announce_run(Runtime& runtime, const RunSetup& setup, int threads) {
                        setup.validation
                            ? fmt::format(", {} held back for validation", setup.validation->size())
                            : ""));
-  log_info(fmt::format("mesh: {} rank(s) x {} thread(s), ZeRO stage {}, transport {}",
-                       runtime.size(), threads, config.engine.zero.stage,
-                       runtime.world().transport()));
+  const std::string between_gpus = runtime.world().device_transport();
+  log_info(
+      fmt::format("mesh: {} rank(s) x {} thread(s), ZeRO stage {}, transport {}{}, device {}",
+                  runtime.size(), threads, config.engine.zero.stage, runtime.world().transport(),
+                  between_gpus.empty() ? "" : " + " + between_gpus, describe_device(setup.device)));
   log_info(fmt::format("batch: {} sequences = {} x {} micro-batch(es) x {} rank(s)",
                        config.engine.batch.train, config.engine.batch.micro,
                        config.engine.batch.accumulation, config.mesh.data));

@@ -7,6 +7,7 @@
 #include "tessera/base/error.hpp"
 #include "tessera/base/file.hpp"
 #include "tessera/config/reader.hpp"
+#include "tessera/engine/device_choice.hpp"
 #include "tessera/engine/options.hpp"
 
 namespace tessera::engine {
@@ -49,7 +50,7 @@ data::Sequences open_sequences(Runtime& runtime, const RunSetup& setup,
 config::Facts run_facts(int ranks, const RunSetup& setup) {
   config::Facts facts;
   facts.ranks = ranks;
-  facts.bf16_instructions = has_bf16_instructions();
+  facts.bf16_instructions = !setup.device.is_cpu() || has_bf16_instructions();
   if (setup.tokenizer) facts.vocabulary = setup.tokenizer->vocabulary_size();
   if (setup.model) facts.positions = setup.model->positions();
   if (setup.train) facts.sequences = setup.train->sequences().size();
@@ -64,6 +65,7 @@ std::string model_json(const config::RunConfig& config) {
 RunSetup open_run(Runtime& runtime, config::RunConfig config) {
   RunSetup setup;
   setup.config = std::move(config);
+  setup.device = choose_device(runtime, setup.config.device);
   agreeing(runtime.world(), [&] { open_model(setup, runtime.size()); });
   const config::DataConfig& data = setup.config.data;
   data::Sequences all = open_sequences(runtime, setup, data.train, "data.train");
@@ -82,6 +84,7 @@ RunSetup open_run(Runtime& runtime, config::RunConfig config) {
 RunSetup describe_run(int ranks, config::RunConfig config) {
   RunSetup setup;
   setup.config = std::move(config);
+  setup.device.type = expected_device(setup.config.device);
   open_model(setup, ranks);
   return setup;
 }

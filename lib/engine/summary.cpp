@@ -13,6 +13,7 @@
 #include "tessera/base/file.hpp"
 #include "tessera/base/number_format.hpp"
 #include "tessera/checkpoint/checksum.hpp"
+#include "tessera/engine/device_choice.hpp"
 #include "tessera/parallel/model_state.hpp"
 
 #include "engine/event_log.hpp"
@@ -85,9 +86,9 @@ Json traffic_json(Communicator& group) {
   return traffic;
 }
 
-// The largest rank's peak for each purpose.
-Json memory_json(Communicator& world) {
-  const MemoryLedger& ledger = memory_ledger(Device{});
+// The largest rank's peak for each purpose, in the memory of the device that trains.
+Json memory_json(Communicator& world, Device device) {
+  const MemoryLedger& ledger = memory_ledger(device);
   constexpr std::array reported = {Purpose::parameters,  Purpose::gradients, Purpose::optimizer,
                                    Purpose::activations, Purpose::buckets,   Purpose::gathered,
                                    Purpose::snapshot,    Purpose::workspace};
@@ -115,8 +116,9 @@ std::string make_summary(Runtime& runtime, Engine& engine, const RunFolder& fold
   Communicator& world = runtime.world();
   Communicator& group = engine.group();
   const Traffic::Pause pause(world.traffic());
+  const Device device = engine.stream().device();
   const Json traffic = traffic_json(group);
-  const Json memory = memory_json(world);
+  const Json memory = memory_json(world, device);
   const std::uint64_t checksum = parallel::weights_checksum(engine.model(), engine.optimizer());
   const std::int64_t flops = world.all_reduce_scalar(input.step_flops, Reduction::sum);
   const StepRecords records = read_steps(folder);
@@ -128,7 +130,9 @@ std::string make_summary(Runtime& runtime, Engine& engine, const RunFolder& fold
   summary["nodes"] = nodes_json(world.nodes());
   summary["threads_per_rank"] = input.threads;
   summary["isa"] = simd_name();
+  summary["device"] = describe_device(device);
   summary["transport"] = group.transport();
+  if (!device.is_cpu()) summary["device_transport"] = world.device_transport();
   summary["parameters"] = engine.model().parameter_count();
   summary["layout"] = layout_json(engine.optimizer().layout());
   summary["steps"] = engine.step();

@@ -160,8 +160,9 @@ void Trainer::load() {
 
 void Trainer::start() {
   mesh_.emplace(runtime_.world(), MeshShape{1, setup_.config.mesh.data, 1, 1});
-  check_memory(runtime_, *setup_.model, setup_.config);
-  engine_.emplace(mesh_->group("data"), *setup_.model, engine_options(setup_.config));
+  check_memory(runtime_, *setup_.model, setup_.config, setup_.device);
+  engine_.emplace(mesh_->group("data"), *setup_.model,
+                  engine_options(setup_.config, setup_.device));
   load();
   agreeing(runtime_.world(), [&] {
     if (!root()) return;
@@ -217,7 +218,7 @@ void Trainer::record(const StepOutcome& outcome, double seconds) {
                           seconds,
                           rate,
                           static_cast<double>(step_flops_) * runtime_.size() / seconds,
-                          memory_ledger(Device{}).peak_total(),
+                          memory_ledger(setup_.device).peak_total(),
                           outcome.skipped};
   const std::string text = progress_->line(report, elapsed_.seconds());
   if (outcome.step == 1 || outcome.step % setup_.config.run.log_every == 0 ||
@@ -273,12 +274,13 @@ double Trainer::validate() {
   std::int64_t rows = setup_.validation->size();
   if (config.run.validate.batches > 0)
     rows = std::min(rows, config.run.validate.batches * config.engine.batch.train);
-  const parallel::EvaluationResult result =
-      parallel::evaluate(*setup_.model, engine_->hooks(), engine_->group(), rows,
-                         config.data.sequence_length, config.engine.batch.micro,
-                         [&](std::int64_t row, std::int32_t* inputs, std::int32_t* targets) {
-                           setup_.validation->read(row, inputs, targets);
-                         });
+  const parallel::EvaluationResult result = parallel::evaluate(
+      *setup_.model, engine_->hooks(), engine_->group(), rows, config.data.sequence_length,
+      config.engine.batch.micro,
+      [&](std::int64_t row, std::int32_t* inputs, std::int32_t* targets) {
+        setup_.validation->read(row, inputs, targets);
+      },
+      engine_->stream());
   return result.loss();
 }
 

@@ -14,20 +14,22 @@ class Context {
   Context(ServedModel& served, std::span<const std::int32_t> prompt)
       : served_(served),
         tokens_(prompt.begin(), prompt.end()),
-        cache_(served.model().make_cache(1, served.model().positions())) {}
+        cache_(served.model().make_cache(1, served.model().positions(), served.stream().device())) {
+  }
 
   void append(std::int32_t token) { tokens_.push_back(token); }
 
-  // Logits of the token after the last, fp32 [1, vocabulary].
+  // Logits of the token after the last, fp32 [1, vocabulary], on the host.
   Tensor next_logits() {
     if (fed_ == 0 || cache_.length == cache_.capacity) start_again();
     const auto count = static_cast<std::int64_t>(tokens_.size() - fed_);
     Tensor ids({1, count}, DType::int32, {}, Purpose::workspace);
     std::copy(tokens_.begin() + static_cast<std::ptrdiff_t>(fed_), tokens_.end(),
               ids.as<std::int32_t>());
-    autograd::Tape tape(autograd::Recording::off, &served_.hooks());
+    const Stream& stream = served_.stream();
+    autograd::Tape tape(autograd::Recording::off, &served_.hooks(), stream);
     fed_ = tokens_.size();
-    return served_.model().forward_cached(tape, ids, cache_);
+    return served_.model().forward_cached(tape, ids.on(stream), cache_).on_host(stream);
   }
 
  private:

@@ -10,6 +10,7 @@
 #include "tessera/checkpoint/folder.hpp"
 #include "tessera/checkpoint/model_weights.hpp"
 #include "tessera/checkpoint/reader.hpp"
+#include "tessera/device/cuda.hpp"
 #include "tessera/parallel/model_state.hpp"
 
 namespace tessera::inference {
@@ -22,9 +23,10 @@ ModelLocation from_checkpoint(const std::string& path) {
   return {path, true, reader.header().model, reader.header().config};
 }
 
-zero::Options storage_options(Communicator& group, DType dtype) {
+zero::Options storage_options(Communicator& group, DType dtype, Device device) {
   zero::Options options;
   options.stage = group.size() > 1 ? 3 : 0;
+  options.device = device;
   options.dtype = dtype;
   options.rule.type = "SGD";  // has no states
   options.inference = true;
@@ -50,12 +52,14 @@ ModelLocation locate_model(const std::string& name) {
                              name));
 }
 
-ServedModel::ServedModel(Communicator& group, const ModelLocation& location, DType dtype)
-    : group_(group) {
+ServedModel::ServedModel(Communicator& group, const ModelLocation& location, DType dtype,
+                         Device device)
+    : group_(group), stream_(current_stream(device)) {
   nn::ModelOptions options;
   options.dtype = dtype;
   model_ = nn::make_model(location.model_json, options);
-  weights_ = std::make_unique<zero::PartitionedOptimizer>(group, storage_options(group, dtype));
+  weights_ =
+      std::make_unique<zero::PartitionedOptimizer>(group, storage_options(group, dtype, device));
   parallel::add_parameters(*model_, *weights_);
   weights_->commit();
   if (location.is_checkpoint) {

@@ -32,14 +32,14 @@ std::int64_t count_valid(const Tensor& targets) {
 
 EvaluationResult evaluate(nn::Model& model, autograd::UnitHooks& hooks, Communicator& group,
                           std::int64_t rows, std::int64_t length, std::int64_t rows_per_rank,
-                          const FillRow& fill) {
+                          const FillRow& fill, const Stream& stream) {
   const Traffic::Pause pause(group.traffic());
   std::array<double, 2> totals = {0, 0};
   for (std::int64_t round = 0; round < rows; round += rows_per_rank * group.size()) {
     const nn::Batch batch =
         make_batch(round + group.rank() * rows_per_rank, rows_per_rank, rows, length, fill);
-    autograd::Tape tape(autograd::Recording::off, &hooks);
-    totals[0] += model.forward_loss(tape, batch).sum();
+    autograd::Tape tape(autograd::Recording::off, &hooks, stream);
+    totals[0] += model.forward_loss(tape, batch.on(stream)).sum();
     totals[1] += static_cast<double>(count_valid(batch.targets));
   }
   group.all_reduce_scalars(totals, Reduction::sum);

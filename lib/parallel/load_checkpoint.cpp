@@ -168,12 +168,17 @@ void load_optimizer_states(const nn::Network& model, zero::PartitionedOptimizer&
     };
     std::vector<Source> sources;
     agreeing(optimizer.group(), [&] { sources = find_sources(model, reader, rules, path_of); });
+    const bool in_place = optimizer.device().is_cpu();
+    std::vector<float> staging(static_cast<std::size_t>(in_place ? 0 : kStagingElements));
     read_each_once(
         model, optimizer, extent_in(sources), read_from(reader, sources),
         [&](int index, zero::Range chunk) {
+          if (!in_place) return staging.data();
           return optimizer.state(index, state) + (chunk.begin - optimizer.held(index).begin);
         },
-        [](int, zero::Range) {});
+        [&](int index, zero::Range chunk) {
+          if (!in_place) optimizer.load_state(index, state, chunk, staging.data());
+        });
   }
 }
 

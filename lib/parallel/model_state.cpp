@@ -95,7 +95,14 @@ std::vector<checkpoint::TensorRecord> records(const nn::Network& model,
     add_all([&](const std::string& name) { return state_path(state, name); },
             [&](int i, zero::Range owned) {
               checkpoint::Piece piece;
-              piece.data = optimizer.state(i, state) + (owned.begin - optimizer.held(i).begin);
+              if (optimizer.device().is_cpu())
+                piece.data = optimizer.state(i, state) + (owned.begin - optimizer.held(i).begin);
+              else
+                piece.fill = [&optimizer, i, owned, state](std::int64_t offset, std::int64_t count,
+                                                           void* target) {
+                  optimizer.copy_state(i, state, {owned.begin + offset, count},
+                                       static_cast<float*>(target));
+                };
               return piece;
             });
   return records;

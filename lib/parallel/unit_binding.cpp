@@ -35,8 +35,8 @@ void UnitBinding::gradients_ready(int unit) {
 void UnitBinding::attach_values(int unit) {
   int index = optimizer_.layout().unit(unit).first_parameter;
   for (const auto& [name, parameter] : model_.units()[static_cast<std::size_t>(unit)].parameters)
-    parameter->value =
-        Tensor::borrow(optimizer_.parameter_data(index++), parameter->shape, optimizer_.dtype());
+    parameter->value = Tensor::borrow(optimizer_.parameter_data(index++), parameter->shape,
+                                      optimizer_.dtype(), optimizer_.device());
 }
 
 void UnitBinding::attach_gradients(int unit) {
@@ -44,7 +44,7 @@ void UnitBinding::attach_gradients(int unit) {
   int index = optimizer_.layout().unit(unit).first_parameter;
   for (const auto& [name, parameter] : model_.units()[static_cast<std::size_t>(unit)].parameters) {
     parameter->gradient = Tensor::borrow(optimizer_.gradient_data(index++), parameter->shape,
-                                         optimizer_.gradient_dtype());
+                                         optimizer_.gradient_dtype(), optimizer_.device());
     parameter->gradient_written = optimizer_.gradients_accumulate();
   }
 }

@@ -67,10 +67,26 @@ Tensor Tensor::clone(const Stream& stream) const {
   return result;
 }
 
-Tensor Tensor::to(DType dtype) const {
+Tensor Tensor::on(const Stream& stream) const {
+  if (device_ == stream.device()) return *this;
+  Tensor result(shape_, dtype_, stream.device(),
+                buffer_ ? buffer_->purpose() : Purpose::activations);
+  if (numel() > 0) stream.copy(result.data(), data_, bytes());
+  return result;
+}
+
+Tensor Tensor::on_host(const Stream& stream) const {
+  if (device_.is_cpu()) return *this;
+  Tensor result(shape_, dtype_, Device{}, buffer_ ? buffer_->purpose() : Purpose::activations);
+  if (numel() > 0) stream.copy(result.data(), data_, bytes());
+  stream.synchronize();
+  return result;
+}
+
+Tensor Tensor::to(DType dtype, const Stream& stream) const {
   if (dtype == dtype_) return *this;
   Tensor result(shape_, dtype, device_, buffer_ ? buffer_->purpose() : Purpose::activations);
-  kernels::cast(Stream(), data_, dtype_, result.data(), dtype, numel());
+  kernels::cast(stream, data_, dtype_, result.data(), dtype, numel());
   return result;
 }
 

@@ -9,6 +9,7 @@
 #include "tessera/base/dtype.hpp"
 #include "tessera/comm/communicator.hpp"
 #include "tessera/device/buffer.hpp"
+#include "tessera/device/cuda.hpp"
 #include "tessera/device/stream.hpp"
 #include "tessera/zero/flat_layout.hpp"
 #include "tessera/zero/options.hpp"
@@ -35,8 +36,13 @@ struct Context {
   const FlatLayout& layout;
   Communicator& group;
   const Options& options;
-  Stream stream{};
+  Stream stream = current_stream(options.device);
 
+  Device device() const { return options.device; }
+  /// Zeroed memory that the group sends from and receives into. Collective.
+  Buffer allocate_shared(std::size_t bytes, Purpose purpose) const {
+    return group.allocate_on(device(), bytes, purpose);
+  }
   int rank() const { return group.rank(); }
   int ranks() const { return layout.ranks(); }
   int units() const { return static_cast<int>(layout.units().size()); }

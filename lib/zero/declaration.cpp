@@ -76,9 +76,10 @@ void PartitionedOptimizer::Impl::check_view(const ParamView& view) const {
     refuse(Code::invalid_argument,
            fmt::format("is {}, but the optimizer was made for {}", tessera::to_string(view.dtype),
                        tessera::to_string(options.dtype)));
-  if (!view.device.is_cpu())
-    refuse(Code::not_supported,
-           fmt::format("lies on {}; this build updates host arrays only", view.device.to_string()));
+  if (view.device != context.device())
+    refuse(Code::invalid_argument,
+           fmt::format("lies on {}, but the optimizer was made for {}", view.device.to_string(),
+                       context.device().to_string()));
   if (view.shape.numel() == 0) return;
   if (view.data == nullptr) refuse(Code::invalid_argument, "has a null data pointer");
   if (view.gradient == nullptr && view.options.trainable)

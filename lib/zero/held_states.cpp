@@ -7,7 +7,7 @@ namespace {
 
 Buffer zeroed(const Context& context, std::size_t size) {
   const std::size_t bytes = static_cast<std::size_t>(context.held_elements()) * size;
-  Buffer buffer = allocate(bytes, Device{}, Purpose::optimizer);
+  Buffer buffer = allocate(bytes, context.device(), Purpose::optimizer);
   if (buffer) context.stream.fill_zero(buffer.data(), bytes);
   return buffer;
 }

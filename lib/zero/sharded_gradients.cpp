@@ -76,8 +76,8 @@ class ShardedGradients : public GradientStore {
 ShardedGradients::ShardedGradients(const Context& context, SliceNorm& norm)
     : context_(context), norm_(norm), units_(static_cast<std::size_t>(context.units())) {
   held_type_ = sums_micro_batches() ? context.options.accumulation_dtype : context.dtype();
-  slices_ = allocate(bytes_of(context.layout.padded() / context.ranks(), held_type_), Device{},
-                     Purpose::gradients);
+  slices_ = allocate(bytes_of(context.layout.padded() / context.ranks(), held_type_),
+                     context.device(), Purpose::gradients);
   queue_.emplace(
       plan_slices(context.layout, context.options.reduce_bucket_size, true),
       context.options.overlap, 0, [this](const Bucket& bucket, int) { return start(bucket); },
@@ -101,7 +101,7 @@ Buffer ShardedGradients::take_buffer(std::size_t bytes) {
   Buffer buffer;
   while (!take_spare(bytes, buffer)) {
     if (in_flight_ < kUnitsInFlight || queue_->idle())
-      return context_.group.allocate(bytes, Purpose::buckets);
+      return context_.allocate_shared(bytes, Purpose::buckets);
     queue_->complete_oldest();
   }
   return buffer;

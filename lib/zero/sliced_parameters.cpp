@@ -22,7 +22,7 @@ class SlicedParameters : public ParameterStore {
         plan_(plan_slices(context.layout, context.options.gather_bucket_size, false)),
         units_(static_cast<std::size_t>(context.units())) {
     if (context.layout.padded() > 0)
-      slices_ = context.group.allocate(
+      slices_ = context.allocate_shared(
           bytes_of(context.layout.padded() / context.ranks(), context.dtype()),
           Purpose::parameters);
   }
@@ -70,7 +70,8 @@ class SlicedParameters : public ParameterStore {
 void SlicedParameters::start(Unit& unit, int index) {
   const DType dtype = context_.dtype();
   const std::int64_t slice = context_.layout.slice_elements(index);
-  unit.whole = allocate(bytes_of(slice * context_.ranks(), dtype), Device{}, Purpose::gathered);
+  unit.whole =
+      allocate(bytes_of(slice * context_.ranks(), dtype), context_.device(), Purpose::gathered);
   const GatherPart part{element(slices_.data(), context_.layout.slice_start(index), dtype),
                         unit.whole.data(), slice, slice};
   unit.work = context_.group.all_gather(std::span(&part, 1), dtype, context_.stream);

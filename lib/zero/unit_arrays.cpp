@@ -56,8 +56,8 @@ Staging::Staging(const Context& context, const std::vector<Bucket>& plan, int sl
   for (const Bucket& bucket : plan) most = std::max(most, bucket.elements);
   const auto wanted = std::min(static_cast<std::size_t>(slots), plan.size());
   for (std::size_t i = 0; i < wanted; ++i)
-    buffers_.push_back(context.group.allocate(bytes_of(most * context.ranks(), context.dtype()),
-                                              Purpose::buckets));
+    buffers_.push_back(context.allocate_shared(bytes_of(most * context.ranks(), context.dtype()),
+                                               Purpose::buckets));
 }
 
 void* Staging::data(int slot) const {

@@ -68,11 +68,11 @@ WholeGradients::WholeGradients(const Context& context, SliceNorm& norm)
   const bool sums_reduced = several && !accumulates_;
   const std::int64_t elements = context.layout.padded();
   if (elements > 0)
-    written_ = context.group.allocate(bytes_of(elements, written_type_),
-                                      sums_reduced ? Purpose::buckets : Purpose::gradients);
+    written_ = context.allocate_shared(bytes_of(elements, written_type_),
+                                       sums_reduced ? Purpose::buckets : Purpose::gradients);
   if (sums_reduced)
-    reduced_ =
-        allocate(bytes_of(elements, options.accumulation_dtype), Device{}, Purpose::gradients);
+    reduced_ = allocate(bytes_of(elements, options.accumulation_dtype), context.device(),
+                        Purpose::gradients);
   const bool ranges = context.holds_whole_states() && !staged();
   std::vector<Bucket> plan = ranges ? plan_ranges(context.layout, options.reduce_bucket_size)
                                     : plan_slices(context.layout, options.reduce_bucket_size, true);

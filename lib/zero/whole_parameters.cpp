@@ -17,8 +17,8 @@ class WholeParameters : public ParameterStore {
             context.options.overlap, 0, [this](const Bucket& bucket, int) { return start(bucket); },
             [](const Bucket&, int) {}) {
     if (context.layout.padded() > 0)
-      data_ = context.group.allocate(bytes_of(context.layout.padded(), context.dtype()),
-                                     Purpose::parameters);
+      data_ = context.allocate_shared(bytes_of(context.layout.padded(), context.dtype()),
+                                      Purpose::parameters);
   }
 
   void* held(const FlatPiece& piece, int unit) const override {

@@ -15,19 +15,27 @@
 
 #include "support/gpt2_tiny.hpp"
 #include "support/temporary_folder.hpp"
+#include "support/test_device.hpp"
 
 namespace tessera::test {
 namespace {
+
+// An emulated GPU takes its time: there, one case stands for several that differ little.
+template <typename T>
+std::vector<T> cases(std::initializer_list<T> all, std::initializer_list<T> on_a_gpu) {
+  return testing::on_cuda() ? on_a_gpu : all;
+}
 
 struct Trial {
   CommOptions comm;
   engine::EngineOptions engine;
   nn::ModelOptions model;
-  int steps = 3;
+  int steps = testing::on_cuda() ? 2 : 3;
 };
 
 engine::EngineOptions reference_options(int stage) {
   engine::EngineOptions options;
+  options.zero.device = testing::test_device();
   options.zero.stage = stage;
   options.zero.rule.lr = 0.002;
   options.zero.rule.beta2 = 0.95;
@@ -122,7 +130,7 @@ TEST_F(EngineTest, FollowsTheReferenceCurveInEveryStage) {
   const Gpt2Tiny tiny;
   const auto losses = tiny.doubles("losses.fp64");
   const auto norms = tiny.doubles("grad_norms.fp64");
-  for (int stage = 0; stage <= 3; ++stage) {
+  for (const int stage : cases({0, 1, 2, 3}, {3})) {
     Trial trial;
     trial.engine = reference_options(stage);
     trial.steps = Gpt2Tiny::kSteps;
@@ -142,16 +150,16 @@ TEST_F(EngineTest, Fp16StaysNearTheReferenceCurve) {
   Trial trial;
   trial.engine = reference_options(2);
   trial.model.dtype = DType::fp16;
-  trial.steps = Gpt2Tiny::kSteps;
+  trial.steps = testing::on_cuda() ? 4 : Gpt2Tiny::kSteps;
   const Trained trained = train(trial);
-  for (std::size_t step = 0; step < losses.size(); ++step) {
+  for (std::size_t step = 0; step < trained.losses.size(); ++step) {
     EXPECT_NEAR(trained.losses[step], losses[step], 2e-3) << "step " << step;
     EXPECT_NEAR(trained.norms[step], norms[step], 1e-2 * norms[step]) << "step " << step;
   }
 }
 
 TEST_F(EngineTest, StagesGiveTheSameBits) {
-  for (const DType dtype : {DType::fp32, DType::bf16, DType::fp16}) {
+  for (const DType dtype : cases({DType::fp32, DType::bf16, DType::fp16}, {DType::bf16})) {
     std::vector<Trained> runs;
     for (int stage = 0; stage <= 3; ++stage) {
       Trial trial;
@@ -170,7 +178,7 @@ TEST_F(EngineTest, StagesGiveTheSameBits) {
 
 TEST_F(EngineTest, AccumulationHasTwoClassesAndOneWhenReducedEveryMicroBatch) {
   if (ranks() > 2) return;  // 4 rows in 2 micro-batches feed two ranks
-  for (const DType dtype : {DType::fp32, DType::bf16, DType::fp16}) {
+  for (const DType dtype : cases({DType::fp32, DType::bf16, DType::fp16}, {DType::bf16})) {
     const auto run = [&](int stage, bool every) {
       Trial trial;
       trial.engine = reference_options(stage);
@@ -191,7 +199,7 @@ TEST_F(EngineTest, AccumulationHasTwoClassesAndOneWhenReducedEveryMicroBatch) {
 }
 
 TEST_F(EngineTest, NothingAboutTheTransferChangesABit) {
-  for (const int stage : {0, 1, 2, 3}) {
+  for (const int stage : cases({0, 1, 2, 3}, {3})) {
     const auto run = [&](const std::function<void(Trial&)>& change) {
       Trial trial;
       trial.engine = reference_options(stage);
@@ -211,6 +219,7 @@ TEST_F(EngineTest, NothingAboutTheTransferChangesABit) {
 }
 
 TEST_F(EngineTest, TransportsWithOneNodeMapGiveTheSameBits) {
+  if (testing::on_cuda()) GTEST_SKIP() << "between GPUs the sums are NCCL's";
   std::vector<std::vector<int>> two_nodes(2);
   for (int r = 0; r < ranks(); ++r) two_nodes[r < (ranks() + 1) / 2 ? 0 : 1].push_back(r);
   std::vector<std::vector<std::vector<int>>> maps = {{}};
@@ -237,7 +246,7 @@ TEST_F(EngineTest, TransportsWithOneNodeMapGiveTheSameBits) {
 TEST_F(EngineTest, TrafficEqualsTheFormulas) {
   const std::int64_t others = ranks() - 1;
   for (int stage = 0; stage <= 3; ++stage)
-    for (const bool every : {false, true}) {
+    for (const bool every : cases<bool>({false, true}, {false})) {
       const int accumulation = ranks() <= 2 ? 2 : 1;
       Trial trial;
       trial.engine = reference_options(stage);
@@ -262,7 +271,7 @@ TEST_F(EngineTest, TrafficEqualsTheFormulas) {
 }
 
 TEST_F(EngineTest, ACheckpointContinuesBitForBitInAnyStage) {
-  for (const DType dtype : {DType::fp32, DType::bf16, DType::fp16}) {
+  for (const DType dtype : cases({DType::fp32, DType::bf16, DType::fp16}, {DType::bf16})) {
     Trial whole;
     whole.engine = reference_options(0);
     whole.model.dtype = dtype;
@@ -330,6 +339,7 @@ struct Scaled {
 
 // Powers of two only move the exponent: neither a scale nor its growth may show in fp32.
 TEST_F(EngineTest, LossScalesLeaveNoTraceInFp32) {
+  if (testing::on_cuda()) GTEST_SKIP() << "scales are the host's";
   Runtime runtime;
   Scaled plain(runtime.world(), DType::fp32, 1, {.static_scale = 1});
   Scaled growing(runtime.world(), DType::fp32, 1, {.initial_scale_power = 3, .window = 1});
@@ -347,7 +357,7 @@ TEST_F(EngineTest, LossScalesLeaveNoTraceInFp32) {
 TEST_F(EngineTest, OverflowsAreSkippedUntilTheScaleFits) {
   Runtime runtime;
   std::vector<std::uint64_t> checksums;
-  for (int stage = 0; stage <= 3; ++stage) {
+  for (const int stage : cases({0, 1, 2, 3}, {3})) {
     Scaled run(runtime.world(), DType::fp16, stage,
                {.initial_scale_power = 30, .window = 4, .hysteresis = 2});
     const std::uint64_t before = run.checksum();
@@ -368,7 +378,7 @@ TEST_F(EngineTest, OverflowsAreSkippedUntilTheScaleFits) {
     checksums.push_back(run.checksum());
   }
   EXPECT_NE(checksums[0], 0u);
-  EXPECT_EQ(checksums, std::vector<std::uint64_t>(4, checksums[0]));
+  EXPECT_EQ(checksums, std::vector<std::uint64_t>(checksums.size(), checksums[0]));
 }
 
 TEST_F(EngineTest, OverflowAtTheSmallestScaleEndsWithTheParametersName) {
@@ -388,6 +398,7 @@ TEST_F(EngineTest, OverflowAtTheSmallestScaleEndsWithTheParametersName) {
 }
 
 TEST_F(EngineTest, ALossScalerContinuesWhereItWas) {
+  if (testing::on_cuda()) GTEST_SKIP() << "scales are the host's";
   const optim::LossScalerOptions scaler{.initial_scale_power = 25, .window = 3, .hysteresis = 2};
   Runtime runtime;
   const TemporaryFolder folder;

@@ -11,6 +11,7 @@
 
 #include "support/expect_error.hpp"
 #include "support/gpt2_tiny.hpp"
+#include "support/test_device.hpp"
 
 namespace tessera::inference {
 namespace {
@@ -25,7 +26,8 @@ class GeneratorTest : public ::testing::Test {
   void SetUp() override { set_threads(1); }
   Runtime runtime;
   test::Gpt2Tiny tiny;
-  ServedModel served{runtime.world(), locate_model(tiny.folder()), DType::fp32};
+  ServedModel served{runtime.world(), locate_model(tiny.folder()), DType::fp32,
+                     testing::test_device()};
 };
 
 TEST_F(GeneratorTest, GreedyTextIsWhatWholePassesChoose) {
@@ -42,8 +44,9 @@ TEST_F(GeneratorTest, GreedyTextIsWhatWholePassesChoose) {
     const auto length = static_cast<std::int64_t>(text.size());
     Tensor ids({1, length}, DType::int32);
     std::copy(text.begin(), text.end(), ids.as<std::int32_t>());
-    autograd::Tape tape(autograd::Recording::off, &served.hooks());
-    const Tensor logits = served.model().logits(tape, ids);
+    autograd::Tape tape(autograd::Recording::off, &served.hooks(), served.stream());
+    const Tensor logits =
+        served.model().logits(tape, ids.on(served.stream())).on_host(served.stream());
     const float* last = logits.as<float>() + (length - 1) * served.model().vocabulary();
     EXPECT_EQ(token, std::max_element(last, last + served.model().vocabulary()) - last);
     text.push_back(token);

@@ -59,7 +59,7 @@ class ListModel : public nn::Model {
   std::int64_t activation_bytes(std::int64_t, std::int64_t) const override { return 0; }
   autograd::Loss forward_loss(autograd::Tape&, const nn::Batch&) override { no_mathematics(); }
   Tensor logits(autograd::Tape&, const Tensor&) override { no_mathematics(); }
-  nn::KvCache make_cache(std::int64_t, std::int64_t) const override { no_mathematics(); }
+  nn::KvCache make_cache(std::int64_t, std::int64_t, Device) const override { no_mathematics(); }
   Tensor forward_cached(autograd::Tape&, const Tensor&, nn::KvCache&) override { no_mathematics(); }
 
  private:

@@ -4,12 +4,8 @@
 #pragma once
 
 #include <cstdint>
-#include <cstdlib>
-#include <string_view>
 #include <utility>
 #include <vector>
-
-#include <gtest/gtest.h>
 
 #include "tessera/base/dtype.hpp"
 #include "tessera/base/shape.hpp"
@@ -30,12 +26,9 @@
 #include "tessera/kernels/softmax.hpp"
 #include "tessera/kernels/split_master.hpp"
 
-namespace tessera::testing {
+#include "support/test_device.hpp"
 
-inline bool on_cuda() {
-  const char* device = std::getenv("TESSERA_TEST_DEVICE");
-  return device != nullptr && std::string_view(device) == "cuda";
-}
+namespace tessera::testing {
 
 /// A queue of the device under test.
 inline const Stream& test_stream() {
@@ -44,15 +37,6 @@ inline const Stream& test_stream() {
       new Stream(on_cuda() ? make_stream(Device{DeviceType::cuda, 0}) : Stream());
   return *stream;
 }
-
-/// Skips every test when a GPU is asked for and there is none.
-class NeedsDevice : public ::testing::Environment {
- public:
-  void SetUp() override {
-    if (on_cuda() && cuda_device_count() == 0) GTEST_SKIP() << cuda_unavailable_reason();
-  }
-};
-inline const auto* const kNeedsDevice = ::testing::AddGlobalTestEnvironment(new NeedsDevice);
 
 /// Device copies of host arrays, for one call. Each is exactly as long as its array, and as badly
 /// aligned. Does nothing on the CPU.

@@ -7,7 +7,10 @@
 #include <cmath>
 #include <cstddef>
 
+#include "tessera/device/cuda.hpp"
 #include "tessera/optim/parameter_groups.hpp"
+
+#include "support/test_device.hpp"
 
 namespace tessera::zero::testing {
 namespace {
@@ -42,6 +45,27 @@ void write(void* data, std::int64_t index, DType dtype, float value, bool accumu
           1);
 }
 
+/// An array of the optimizer's device while the host works with it; zeros unless `read`.
+class Visible {
+ public:
+  Visible(const PartitionedOptimizer& optimizer, void* data, std::int64_t count, DType dtype,
+          bool read)
+      : stream_(current_stream(optimizer.device())),
+        data_(data),
+        host_(static_cast<std::size_t>(count) * size_of(dtype)) {
+    if (!read) return;
+    stream_.copy(host_.data(), data_, host_.size());
+    stream_.synchronize();
+  }
+  void* host() { return host_.data(); }
+  void put_back() { stream_.copy(data_, host_.data(), host_.size()); }
+
+ private:
+  Stream stream_;
+  void* data_;
+  std::vector<std::byte> host_;
+};
+
 void write_gradients(PartitionedOptimizer& optimizer, int unit, int index,
                      const std::function<bool(int)>& used) {
   const FlatUnit& flat = optimizer.layout().unit(unit);
@@ -50,13 +74,17 @@ void write_gradients(PartitionedOptimizer& optimizer, int unit, int index,
     const int p = flat.first_parameter + j;
     written.push_back(used(p) && optimizer.parameter_options(p).trainable);
     if (!written.back()) continue;
-    const void* weights = optimizer.parameter_data(p);
-    void* gradient = optimizer.gradient_data(p);
-    for (std::int64_t i = 0; i < optimizer.layout().parameter(p).numel(); ++i)
-      write(gradient, i, optimizer.gradient_dtype(),
-            gradient_value(read(weights, i, optimizer.dtype()), optimizer.group().rank(),
+    const std::int64_t numel = optimizer.layout().parameter(p).numel();
+    const bool adds = optimizer.gradients_accumulate();
+    Visible weights(optimizer, optimizer.parameter_data(p), numel, optimizer.dtype(), true);
+    Visible gradient(optimizer, optimizer.gradient_data(p), numel, optimizer.gradient_dtype(),
+                     adds);
+    for (std::int64_t i = 0; i < numel; ++i)
+      write(gradient.host(), i, optimizer.gradient_dtype(),
+            gradient_value(read(weights.host(), i, optimizer.dtype()), optimizer.group().rank(),
                            optimizer.steps(), index, p, i),
-            optimizer.gradients_accumulate());
+            adds);
+    gradient.put_back();
   }
   optimizer.gradients_ready(unit, written);
 }
@@ -83,10 +111,9 @@ std::vector<std::uint32_t> whole(const PartitionedOptimizer& optimizer, int para
 std::vector<float> own_state(const PartitionedOptimizer& optimizer, int parameter,
                              const std::string& name) {
   const Range own = optimizer.owned(parameter);
-  const float* first = optimizer.state(parameter, name);
-  if (own.count == 0) return {};
-  first += own.begin - optimizer.held(parameter).begin;
-  return {first, first + own.count};
+  std::vector<float> values(static_cast<std::size_t>(own.count));
+  if (own.count > 0) optimizer.copy_state(parameter, name, own, values.data());
+  return values;
 }
 
 }  // namespace
@@ -123,6 +150,7 @@ float gradient_value(float weight, int rank, std::int64_t step, int micro_batch,
 
 Options usual_options(int stage, DType dtype) {
   Options options;
+  options.device = tessera::testing::test_device();
   options.stage = stage;
   options.dtype = dtype;
   options.rule.lr = 3e-3;

@@ -26,8 +26,7 @@ void restore_state(PartitionedOptimizer& optimizer, int parameter, const char* n
                    const std::vector<std::uint32_t>& bits) {
   const Range held = optimizer.held(parameter);
   const std::vector<float> values = floats(bits);
-  if (held.count > 0)
-    std::copy_n(values.begin() + held.begin, held.count, optimizer.state(parameter, name));
+  if (held.count > 0) optimizer.load_state(parameter, name, held, values.data() + held.begin);
 }
 
 void restore(PartitionedOptimizer& optimizer, const Outcome& saved, std::int64_t steps) {

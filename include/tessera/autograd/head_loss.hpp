@@ -7,6 +7,7 @@
 
 #include "tessera/autograd/tape.hpp"
 #include "tessera/autograd/weight.hpp"
+#include "tessera/device/buffer.hpp"
 
 namespace tessera::autograd {
 
@@ -17,11 +18,14 @@ namespace tessera::autograd {
 class Loss {
  public:
   bool known() const { return state_ && state_->known; }
-  /// Not scaled: the sum over targets >= 0, in fp64 by ascending row. internal if not known yet.
+  /// Not scaled: the sum over targets >= 0, in fp64 by ascending row. Waits for a GPU to get there:
+  /// ask late. internal if not known yet.
   double sum() const;
 
   struct State {
-    double sum = 0;
+    Buffer losses;  // fp32, one a row, in host memory once `arrived` is reached
+    std::int64_t rows = 0;
+    Event arrived;
     bool known = false;
   };
   explicit Loss(std::shared_ptr<State> state) : state_(std::move(state)) {}

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <atomic>
+#include <cstdint>
 #include <string>
 #include <thread>
 #include <vector>
@@ -12,6 +13,10 @@
 #include "tessera/comm/communicator.hpp"
 
 namespace tessera::checkpoint {
+
+/// When the copy is made: by the thread beside training, or before construction returns, for pieces
+/// that only the calling thread can fill (those of a GPU).
+enum class CopyTime : std::uint8_t { later, at_once };
 
 /// Construction starts a thread that copies this rank's pieces into `snapshot` and then writes the
 /// copy. The originals may be read meanwhile, and change after wait_for_copy(): forward and
@@ -24,7 +29,7 @@ class BackgroundSave {
  public:
   BackgroundSave(Communicator& group, const std::string& path, const Header& header,
                  const std::vector<TensorRecord>& tensors, const State& state, Snapshot& snapshot,
-                 const WriteOptions& options = {});
+                 const WriteOptions& options = {}, CopyTime copy_time = CopyTime::later);
   ~BackgroundSave();
   BackgroundSave(const BackgroundSave&) = delete;
   BackgroundSave& operator=(const BackgroundSave&) = delete;
@@ -37,7 +42,8 @@ class BackgroundSave {
   WriteReport commit();
 
  private:
-  void copy_and_write() noexcept;
+  void copy() noexcept;
+  void write() noexcept;
 
   Communicator& group_;
   Snapshot& snapshot_;

@@ -115,7 +115,7 @@ struct RunConfig {
   MeshConfig mesh;
   CommConfig comm;
   EngineConfig engine;
-  std::string device = "auto";  ///< "auto" or "cpu"
+  std::string device = "auto";  ///< "auto", "cpu" or "cuda"
 
   std::string file;          ///< the run file, as it was named
   bool bare_engine = false;  ///< the file was a DeepSpeed configuration alone: only `engine` counts

@@ -64,6 +64,8 @@ class Engine {
   zero::PartitionedOptimizer& optimizer();
   /// Makes the model's units resident where they are used, for passes outside of train_step.
   autograd::UnitHooks& hooks() { return binding_; }
+  /// Of the model's device: EngineOptions::zero.device.
+  const Stream& stream() const { return stream_; }
   const optim::Schedule& schedule() const { return *schedule_; }
   /// nullptr without loss scaling.
   const optim::LossScaler* loss_scaler() const { return scaler_ ? &*scaler_ : nullptr; }
@@ -108,7 +110,7 @@ class Engine {
     checkpoint::BackgroundSave save;
   };
 
-  double run_micro_batch(nn::Batch& batch);
+  autograd::Loss run_micro_batch(const nn::Batch& batch);
   void finish_scaled_step(const zero::StepResult& result);
   /// What a background save still copies must not change.
   void wait_for_copy();
@@ -119,6 +121,7 @@ class Engine {
   Communicator& group_;
   nn::Network& model_;
   EngineOptions options_;
+  Stream stream_;
   zero::PartitionedOptimizer optimizer_;
   parallel::UnitBinding binding_;
   std::unique_ptr<optim::Schedule> schedule_;

@@ -12,7 +12,7 @@ namespace tessera::engine {
 /// `config` must be resolved. Errors: not_supported for combinations that no part can do yet.
 CommOptions comm_options(const config::RunConfig& config);
 nn::ModelOptions model_options(const config::RunConfig& config);
-EngineOptions engine_options(const config::RunConfig& config);
+EngineOptions engine_options(const config::RunConfig& config, Device device = {});
 
 /// The learning-rate schedule of a run file; also what `tessera schedule` prints.
 optim::ScheduleOptions schedule_options(const config::EngineConfig& engine);

@@ -12,12 +12,14 @@
 #include "tessera/config/run_config.hpp"
 #include "tessera/data/sampler.hpp"
 #include "tessera/data/tokenizer.hpp"
+#include "tessera/device/device.hpp"
 #include "tessera/nn/model.hpp"
 
 namespace tessera::engine {
 
 struct RunSetup {
   config::RunConfig config;  // resolved as far as the facts go
+  Device device;             // of this rank
   std::unique_ptr<data::Tokenizer> tokenizer;
   std::optional<data::Batches> train;
   std::optional<data::Sequences> validation;
@@ -32,9 +34,9 @@ config::Facts run_facts(int ranks, const RunSetup& setup);
 /// config.json text of a run's model: inline, or read from its folder.
 std::string model_json(const config::RunConfig& config);
 
-/// Opens tokenizer, data and model and fills in what depends on them. Collective over
-/// runtime.world(). Errors: what the parts say; invalid_config when a sequence is longer than the
-/// model's positions, or the tokenizer has more tokens than the model.
+/// Chooses the device, opens tokenizer, data and model and fills in what depends on them.
+/// Collective over runtime.world(). Errors: what the parts say; invalid_config when a sequence is
+/// longer than the model's positions, or the tokenizer has more tokens than the model.
 RunSetup open_run(Runtime& runtime, config::RunConfig config);
 
 /// The same without data, by one process alone: what can be said without reading them.

@@ -27,19 +27,22 @@ struct ModelLocation {
 /// whole checkpoint). Local. Errors: io saying what was looked for.
 ModelLocation locate_model(const std::string& name);
 
-/// The model with its weights. On several ranks the weights are partitioned, and units are gathered
-/// while they are in use. Collective: construction and every pass, over `group`, which must outlive
-/// it.
+/// The model with its weights on `device`. On several ranks the weights are partitioned, and units
+/// are gathered while they are in use. Collective: construction and every pass, over `group`, which
+/// must outlive it.
 class ServedModel {
  public:
-  ServedModel(Communicator& group, const ModelLocation& location, DType dtype);
+  ServedModel(Communicator& group, const ModelLocation& location, DType dtype, Device device = {});
 
   nn::Model& model() { return *model_; }
   autograd::UnitHooks& hooks() { return *binding_; }
   Communicator& group() { return group_; }
+  /// Of all passes.
+  const Stream& stream() const { return stream_; }
 
  private:
   Communicator& group_;
+  Stream stream_;
   std::unique_ptr<nn::Model> model_;
   std::unique_ptr<zero::PartitionedOptimizer> weights_;
   std::unique_ptr<parallel::UnitBinding> binding_;

@@ -37,6 +37,14 @@ struct Batch {
   std::uint64_t step = 0;      // number of the optimizer step
   float gradient_scale = 1;    // 1 / global number of valid targets (times a loss scale)
   bool training = true;        // dropout on
+
+  /// The same with ids and targets on the stream's device.
+  Batch on(const Stream& stream) const {
+    Batch moved = *this;
+    moved.ids = ids.on(stream);
+    moved.targets = targets.on(stream);
+    return moved;
+  }
 };
 
 /// A group of parameters that ZeRO gathers together. Unit i is number i in UnitHooks.
@@ -108,7 +116,8 @@ class Model : public Network {
   /// ids [rows, positions] int32 -> fp32 [rows, positions, vocabulary]; no gradients, no dropout.
   virtual Tensor logits(autograd::Tape& tape, const Tensor& ids) = 0;
 
-  virtual KvCache make_cache(std::int64_t rows, std::int64_t capacity) const = 0;
+  virtual KvCache make_cache(std::int64_t rows, std::int64_t capacity,
+                             Device device = {}) const = 0;
   /// ids [rows, n] continue the cached sequences; appends their keys and values and returns the
   /// logits after the last of them, fp32 [rows, vocabulary]. invalid_argument when the cache is
   /// full or the model has no more positions.

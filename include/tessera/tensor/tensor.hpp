@@ -41,8 +41,14 @@ class Tensor {
   /// Rows [begin, end) of the first dimension.
   Tensor rows(std::int64_t begin, std::int64_t end) const;
   Tensor clone(const Stream& stream = {}) const;
+  /// The elements of a host tensor on the stream's device: a copy, or the tensor itself on the CPU.
+  /// The original may change at once.
+  Tensor on(const Stream& stream) const;
+  /// The elements in host memory, after waiting for the stream: a copy, or the tensor itself if it
+  /// is there.
+  Tensor on_host(const Stream& stream) const;
   /// Converted copy (or the tensor itself when the type is the same).
-  Tensor to(DType dtype) const;
+  Tensor to(DType dtype, const Stream& stream = {}) const;
   /// True when no other handle or view shares the elements, so that they may be overwritten. Never
   /// true for borrowed memory.
   bool unique() const { return buffer_ != nullptr && buffer_.use_count() == 1; }

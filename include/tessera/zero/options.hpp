@@ -8,6 +8,7 @@
 
 #include "tessera/base/dtype.hpp"
 #include "tessera/comm/communicator.hpp"
+#include "tessera/device/device.hpp"
 #include "tessera/optim/update_rule.hpp"
 
 namespace tessera::zero {
@@ -21,6 +22,9 @@ struct Options {
   bool inference = false;
   /// Update rule with its defaults for lr, decay and momentum.
   optim::UpdateOptions rule{};
+  /// Where parameters, gradients and states live. Everything runs on the stream that is current for
+  /// it (tessera/device/cuda.hpp) when the optimizer is made.
+  Device device{};
   /// Parameters, gradients and what is sent: fp32, bf16 with a split fp32 master, or fp16 with an
   /// fp32 master beside it.
   DType dtype = DType::fp32;

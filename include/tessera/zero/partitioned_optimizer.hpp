@@ -79,6 +79,8 @@ class PartitionedOptimizer {
   Communicator& group() const;
   bool committed() const;
   bool lent() const;
+  /// Of parameters, gradients and states.
+  Device device() const { return options().device; }
   /// Of parameters.
   DType dtype() const { return options().dtype; }
   /// Of the arrays that backward writes: the run's dtype, or fp32 where micro-batches accumulate
@@ -152,9 +154,13 @@ class PartitionedOptimizer {
   void master(int parameter, std::int64_t begin, std::int64_t count, float* values) const;
   /// "exp_avg", …: the rule's.
   const std::vector<std::string>& state_names() const;
-  /// fp32 values of a state from held(parameter).begin on; nullptr if held() is empty.
+  /// fp32 values of a state from held(parameter).begin on, on the optimizer's device; nullptr if
+  /// held() is empty.
   float* state(int parameter, const std::string& name);
   const float* state(int parameter, const std::string& name) const;
+  /// The same in and out of host memory, for a range inside held().
+  void load_state(int parameter, const std::string& name, Range range, const float* values);
+  void copy_state(int parameter, const std::string& name, Range range, float* values) const;
 
  private:
   struct Impl;

@@ -65,13 +65,11 @@ void visit_block(Gpt2::Block& block, const std::string& path, Visit visit) {
 
 Tensor position_ids(const Stream& stream, std::int64_t rows, std::int64_t positions,
                     std::int64_t first) {
-  std::vector<std::int32_t> host(static_cast<std::size_t>(rows * positions));
-  for (std::size_t i = 0; i < host.size(); ++i)
-    host[i] = static_cast<std::int32_t>(first + static_cast<std::int64_t>(i) % positions);
-  Tensor ids(Shape{rows, positions}, DType::int32, stream.device());
-  stream.copy(ids.data(), host.data(), ids.bytes());
-  stream.synchronize();
-  return ids;
+  const Tensor ids(Shape{rows, positions}, DType::int32);
+  auto* id = ids.as<std::int32_t>();
+  for (std::int64_t i = 0; i < ids.numel(); ++i)
+    id[i] = static_cast<std::int32_t>(first + i % positions);
+  return ids.on(stream);
 }
 
 }  // namespace

@@ -33,14 +33,15 @@ void append(const Stream& stream, const Tensor& qkv, const KvCache::Layer& layer
 
 }  // namespace
 
-KvCache Gpt2::make_cache(std::int64_t rows, std::int64_t capacity) const {
+KvCache Gpt2::make_cache(std::int64_t rows, std::int64_t capacity, Device device) const {
   TESSERA_CHECK(rows > 0 && capacity > 0 && capacity <= config_.n_positions, Code::invalid_argument,
                 fmt::format("a cache of {} rows and {} positions; the model has {} positions", rows,
                             capacity, config_.n_positions));
   KvCache cache{.layers = {}, .rows = rows, .capacity = capacity, .length = 0};
   const Shape shape{rows, capacity, config_.n_embd};
   for (std::int64_t layer = 0; layer < config_.n_layer; ++layer)
-    cache.layers.push_back({Tensor(shape, options_.dtype), Tensor(shape, options_.dtype)});
+    cache.layers.push_back(
+        {Tensor(shape, options_.dtype, device), Tensor(shape, options_.dtype, device)});
   return cache;
 }
 

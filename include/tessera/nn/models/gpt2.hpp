@@ -64,7 +64,7 @@ class Gpt2 final : public Model {
 
   autograd::Loss forward_loss(autograd::Tape& tape, const Batch& batch) override;
   Tensor logits(autograd::Tape& tape, const Tensor& ids) override;
-  KvCache make_cache(std::int64_t rows, std::int64_t capacity) const override;
+  KvCache make_cache(std::int64_t rows, std::int64_t capacity, Device device = {}) const override;
   Tensor forward_cached(autograd::Tape& tape, const Tensor& ids, KvCache& cache) override;
 
   std::vector<std::string> names_in_files(const std::string& name) const override;
