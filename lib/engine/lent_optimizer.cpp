@@ -32,6 +32,8 @@ class LentOptimizer::Arrays final : public nn::Network {
   autograd::Loss forward_loss(autograd::Tape&, const nn::Batch&) override { no_mathematics(); }
   std::int64_t count_targets(const Tensor&) const override { no_mathematics(); }
   Tensor predict(autograd::Tape&, const Tensor&) override { no_mathematics(); }
+  DType input_type() const override { return DType::fp32; }
+  DType target_type() const override { return DType::fp32; }
 
  private:
   [[noreturn]] static void no_mathematics() {

@@ -10,6 +10,7 @@
 
 #include "tessera/base/error.hpp"
 #include "tessera/nn/models/gpt2.hpp"
+#include "tessera/nn/models/mlp.hpp"
 
 namespace tessera::nn {
 
@@ -35,23 +36,45 @@ std::int64_t Network::parameter_count() const {
   return count;
 }
 
-std::int64_t Model::count_targets(const Tensor& targets) const {
+std::int64_t count_classes(const Tensor& targets) {
   const auto* ids = targets.as<std::int32_t>();
   return std::count_if(ids, ids + targets.numel(), [](std::int32_t id) { return id >= 0; });
 }
 
-std::unique_ptr<Model> make_model(const std::string& config_json, const ModelOptions& options,
-                                  bool strict) {
+std::int64_t Model::count_targets(const Tensor& targets) const {
+  return count_classes(targets);
+}
+
+namespace {
+
+std::string model_type_of(const std::string& config_json) {
   const auto json = nlohmann::json::parse(config_json, nullptr, false);
   TESSERA_CHECK(json.is_object(), Code::invalid_config,
                 "the model's configuration is not a JSON object");
   const auto type = json.find("model_type");
   TESSERA_CHECK(type != json.end() && type->is_string(), Code::invalid_config,
-                "the model's configuration has no model_type; known: gpt2");
-  const auto name = type->get<std::string>();
-  TESSERA_CHECK(name == "gpt2", Code::not_supported,
-                fmt::format("model_type '{}' is not available yet; known: gpt2", name));
+                "the model's configuration has no model_type; known: gpt2, mlp");
+  return type->get<std::string>();
+}
+
+}  // namespace
+
+std::unique_ptr<Model> make_model(const std::string& config_json, const ModelOptions& options,
+                                  bool strict) {
+  const std::string type = model_type_of(config_json);
+  TESSERA_CHECK(type != "mlp", Code::not_supported,
+                "model_type 'mlp' takes numbers, not tokens: programs that bring their own data "
+                "train it through the library (engine::Learner, or tessera_network in C)");
+  TESSERA_CHECK(type == "gpt2", Code::not_supported,
+                fmt::format("model_type '{}' is not available yet; known: gpt2", type));
   return std::make_unique<Gpt2>(Gpt2Config::from_json(config_json, strict), options);
+}
+
+std::unique_ptr<Network> make_network(const std::string& config_json, const ModelOptions& options,
+                                      bool strict) {
+  if (model_type_of(config_json) == "mlp")
+    return std::make_unique<Mlp>(MlpConfig::from_json(config_json, strict), options);
+  return make_model(config_json, options, strict);
 }
 
 std::string find_in_files(const Network& model, const NamedParameter& named,

@@ -102,7 +102,8 @@ TEST(LayerNorm, AddsToTheResidualGradient) {
 
 TEST(Activation, Gradients) {
   using kernels::Activation;
-  for (const auto function : {Activation::gelu, Activation::gelu_tanh, Activation::silu}) {
+  for (const auto function :
+       {Activation::gelu, Activation::gelu_tanh, Activation::silu, Activation::tanh}) {
     for (const bool keep : {true, false}) {
       Weight after = random_weight(Shape{3, 2}, 15);
       GradientCheck check(

@@ -22,6 +22,8 @@ double reference(Activation function, double x) {
       return x / (1 + std::exp(-2 * std::sqrt(2 / std::acos(-1.0)) * (x + 0.044715 * x * x * x)));
     case Activation::silu:
       return x / (1 + std::exp(-x));
+    case Activation::tanh:
+      return std::tanh(x);
     default:
       return x > 0 ? x : 0;
   }
@@ -53,16 +55,16 @@ class ActivationTest : public ::testing::TestWithParam<Parameters> {
   }
 };
 std::string parameters_name(const ::testing::TestParamInfo<Parameters>& parameters) {
-  const char* names[] = {"gelu", "gelu_tanh", "silu", "relu"};
+  const char* names[] = {"gelu", "gelu_tanh", "silu", "relu", "tanh"};
   return std::string(to_string(std::get<0>(parameters.param))) + "_" +
          names[static_cast<int>(std::get<1>(parameters.param))];
 }
-INSTANTIATE_TEST_SUITE_P(All, ActivationTest,
-                         ::testing::Combine(testing::kernel_types(),
-                                            ::testing::Values(Activation::gelu,
-                                                              Activation::gelu_tanh,
-                                                              Activation::silu, Activation::relu)),
-                         parameters_name);
+INSTANTIATE_TEST_SUITE_P(
+    All, ActivationTest,
+    ::testing::Combine(testing::kernel_types(),
+                       ::testing::Values(Activation::gelu, Activation::gelu_tanh, Activation::silu,
+                                         Activation::relu, Activation::tanh)),
+    parameters_name);
 
 /// Dense over the range in which anything happens.
 Doubles grid() {
@@ -119,10 +121,14 @@ TEST_P(ActivationTest, ExtremeInputs) {
   const double infinity = std::numeric_limits<double>::infinity();
   const TypedArray x(dtype(), {1e4, -1e4, infinity, std::nan("")});
   const auto y = forward(x).values();
+  EXPECT_TRUE(std::isnan(y[3]));
+  if (function() == Activation::tanh) {
+    EXPECT_EQ(Doubles(y.begin(), y.begin() + 3), (Doubles{1, -1, 1}));
+    return;
+  }
   EXPECT_NEAR(y[0] / x.values()[0], 1, 1e-6);
   EXPECT_NEAR(y[1], 0, 1e-30);
   EXPECT_EQ(y[2], infinity);
-  EXPECT_TRUE(std::isnan(y[3]));
 }
 
 }  // namespace

@@ -19,7 +19,7 @@ namespace tessera::nn {
 /// use outside fails. Keeps a diary of the calls.
 class StrictOwner : public autograd::UnitHooks {
  public:
-  StrictOwner(Model& model, DType gradient_type) : model_(model) {
+  StrictOwner(Network& model, DType gradient_type) : model_(model) {
     for (const NamedParameter& named : model.parameters()) {
       values_.emplace_back(named.parameter->shape, model.options().dtype, Device{},
                            Purpose::parameters);
@@ -80,7 +80,7 @@ class StrictOwner : public autograd::UnitHooks {
       f(*named.parameter, index++);
   }
 
-  Model& model_;
+  Network& model_;
   std::vector<Tensor> values_, gradients_;
 };
 

@@ -9,7 +9,7 @@
 
 namespace tessera::kernels {
 
-enum class Activation : std::uint8_t { gelu, gelu_tanh, silu, relu };
+enum class Activation : std::uint8_t { gelu, gelu_tanh, silu, relu, tanh };
 
 /// y = f(x); in place allowed.
 struct ActivationForward {

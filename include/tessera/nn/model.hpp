@@ -14,6 +14,7 @@
 #include "tessera/autograd/tape.hpp"
 #include "tessera/nn/kv_cache.hpp"
 #include "tessera/nn/parameter.hpp"
+#include "tessera/nn/standardization.hpp"
 
 namespace tessera::nn {
 
@@ -30,8 +31,10 @@ struct ModelOptions {
 
 /// One micro-batch of one rank.
 struct Batch {
-  Tensor ids;                  // [rows, positions] int32
-  Tensor targets;              // [rows, positions] int32: the id that should follow; negative: none
+  // Of a language model [rows, positions] int32, where a target is the id that should follow
+  // (negative: none); of other networks what they say.
+  Tensor ids;
+  Tensor targets;
   std::int64_t first_row = 0;  // global index of row 0 in the step's global batch (keys dropout)
   std::uint64_t seed = 0;      // of the run
   std::uint64_t step = 0;      // number of the optimizer step
@@ -78,6 +81,15 @@ class Network {
   virtual std::int64_t count_targets(const Tensor& targets) const = 0;
   /// What the network says to `inputs`, fp32; no gradients, no dropout.
   virtual Tensor predict(autograd::Tape& tape, const Tensor& inputs) = 0;
+  /// Element types of Batch::ids and Batch::targets.
+  virtual DType input_type() const = 0;
+  virtual DType target_type() const = 0;
+
+  /// Scaling of inputs and of outputs, where the network has that, else nullptr.
+  virtual std::vector<Standardization*> statistics() { return {nullptr, nullptr}; }
+  /// What belongs to the weights but is no tensor, a JSON text for checkpoints; "": nothing.
+  virtual std::string extra_state() const { return {}; }
+  virtual void set_extra_state(const std::string& /*text*/) {}
 
   /// The leading dimension that a file's tensor may have otherwise (LoadRules); 0: none.
   virtual std::int64_t vocabulary() const { return 0; }
@@ -111,6 +123,8 @@ class Model : public Network {
 
   /// Targets that are not negative.
   std::int64_t count_targets(const Tensor& targets) const override;
+  DType input_type() const override { return DType::int32; }
+  DType target_type() const override { return DType::int32; }
   /// The logits.
   Tensor predict(autograd::Tape& tape, const Tensor& ids) override { return logits(tape, ids); }
   /// ids [rows, positions] int32 -> fp32 [rows, positions, vocabulary]; no gradients, no dropout.
@@ -132,6 +146,13 @@ class Model : public Network {
 /// Errors: invalid_config for impossible values, not_supported for other types.
 std::unique_ptr<Model> make_model(const std::string& config_json, const ModelOptions& options,
                                   bool strict = false);
+
+/// The same, and networks that are no language models: model_type mlp.
+std::unique_ptr<Network> make_network(const std::string& config_json, const ModelOptions& options,
+                                      bool strict = false);
+
+/// Classes that are not negative: [...] int32.
+std::int64_t count_classes(const Tensor& targets);
 
 /// The name under which a folder holds the parameter `name`, found by asking `shape_of` (nullopt:
 /// no such tensor). Errors: io when it is missing or has another shape, naming the tensor and both

@@ -110,6 +110,14 @@ struct Relu {
   }
 };
 
+struct Tanh {
+  static HWY_INLINE FloatVector value(FloatVector x) { return hn::Tanh(FloatTag(), x); }
+  static HWY_INLINE FloatVector slope(FloatVector x) {
+    const auto y = value(x);
+    return hn::NegMulAdd(y, y, constant(1));
+  }
+};
+
 template <typename Body>
 void dispatch_activation(Activation function, Body&& body) {
   switch (function) {
@@ -121,6 +129,8 @@ void dispatch_activation(Activation function, Body&& body) {
       return body(Silu{});
     case Activation::relu:
       return body(Relu{});
+    case Activation::tanh:
+      return body(Tanh{});
   }
 }
 

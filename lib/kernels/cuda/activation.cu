@@ -76,6 +76,14 @@ struct Relu {
   static __device__ __forceinline__ float slope(float x) { return x > 0 ? 1.0f : 0.0f; }
 };
 
+struct Tanh {
+  static __device__ __forceinline__ float value(float x) { return tanhf(x); }
+  static __device__ __forceinline__ float slope(float x) {
+    const float y = tanhf(x);
+    return fmaf(-y, y, 1.0f);
+  }
+};
+
 template <typename Body>
 void dispatch_activation(Activation function, Body&& body) {
   switch (function) {
@@ -87,6 +95,8 @@ void dispatch_activation(Activation function, Body&& body) {
       return body(Silu{});
     case Activation::relu:
       return body(Relu{});
+    case Activation::tanh:
+      return body(Tanh{});
   }
 }
 

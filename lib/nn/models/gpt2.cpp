@@ -18,7 +18,7 @@
 #include "tessera/base/random.hpp"
 #include "tessera/kernels/gemm.hpp"
 
-#include "nn/models/gpt2_activation.hpp"
+#include "nn/models/activation_name.hpp"
 #include "nn/models/gpt2_pass.hpp"
 
 namespace tessera::nn {
@@ -61,6 +61,10 @@ void visit_block(Gpt2::Block& block, const std::string& path, Visit visit) {
   pair("ln_2", block.ln_2);
   pair("mlp.c_fc", block.mlp.c_fc);
   pair("mlp.c_proj", block.mlp.c_proj);
+}
+
+kernels::Activation gpt2_activation(const Gpt2Config& config) {
+  return parse_activation("activation_function", config.activation_function);
 }
 
 Tensor position_ids(const Stream& stream, std::int64_t rows, std::int64_t positions,
@@ -192,8 +196,7 @@ Value Gpt2::block_body(Tape& tape, const Pass& pass, std::int64_t layer, const V
     const Value normed =
         autograd::layer_norm(tape, middle, p.ln_2.weight, p.ln_2.bias, epsilon, keep);
     const Value inner = autograd::linear(tape, normed, p.mlp.c_fc.weight, &p.mlp.c_fc.bias);
-    const Value active =
-        autograd::activation(tape, inner, parse_activation(config_.activation_function), keep);
+    const Value active = autograd::activation(tape, inner, gpt2_activation(config_), keep);
     return autograd::linear(tape, active, p.mlp.c_proj.weight, &p.mlp.c_proj.bias);
   };
   return autograd::dropout_add(tape, middle, mlp_branch(), residual_site(mlp_site));

@@ -13,7 +13,7 @@
 #include "tessera/base/nearest_name.hpp"
 #include "tessera/nn/models/gpt2.hpp"
 
-#include "nn/models/gpt2_activation.hpp"
+#include "nn/models/activation_name.hpp"
 
 namespace tessera::nn {
 namespace {
@@ -198,20 +198,6 @@ void check_probability(const char* key, double value) {
 
 }  // namespace
 
-kernels::Activation parse_activation(const std::string& name) {
-  static const std::vector<std::string> known = {
-      "gelu_new", "gelu_fast", "gelu_pytorch_tanh", "gelu", "silu", "swish", "relu"};
-  if (name == "gelu_new" || name == "gelu_fast" || name == "gelu_pytorch_tanh")
-    return kernels::Activation::gelu_tanh;
-  if (name == "gelu") return kernels::Activation::gelu;
-  if (name == "silu" || name == "swish") return kernels::Activation::silu;
-  if (name == "relu") return kernels::Activation::relu;
-  fail(Code::invalid_config,
-       fmt::format("model.activation_function '{}' is unknown{}; there are gelu_new, gelu, silu "
-                   "and relu",
-                   name, did_you_mean(name, known)));
-}
-
 Gpt2Config Gpt2Config::from_json(const std::string& text, bool strict) {
   const Json json = Json::parse(text, nullptr, false);
   TESSERA_CHECK(json.is_object(), Code::invalid_config,
@@ -249,7 +235,7 @@ void Gpt2Config::validate() const {
   TESSERA_CHECK(
       initializer_range >= 0 && std::isfinite(initializer_range), Code::invalid_config,
       fmt::format("model.initializer_range is {}; it must not be negative", initializer_range));
-  parse_activation(activation_function);
+  parse_activation("activation_function", activation_function);
 }
 
 std::string Gpt2Config::to_json() const {
