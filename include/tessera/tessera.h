@@ -268,6 +268,62 @@ TESSERA_API tessera_code tessera_optimizer_client_state(tessera_optimizer* optim
 /// Steps done, skipped ones too.
 TESSERA_API tessera_code tessera_optimizer_steps(tessera_optimizer* optimizer, int64_t* steps);
 
+// --- Networks by configuration, trained on the caller's data ---
+
+typedef struct tessera_network tessera_network;
+
+typedef struct tessera_network_options {
+  size_t struct_size;
+  /// YAML or JSON text with a run file's sections `model`, `engine` and `run` (its seed):
+  ///     model: {model_type: mlp, layer_sizes: [6, 64, 64, 1], loss: mse}
+  ///     engine: {optimizer: {type: AdamW, params: {lr: 1e-3}}, zero_optimization: {stage: 1}}
+  /// Batch sizes may be left out; gradient_accumulation_steps divides the samples of each call.
+  const char* config;
+  tessera_group* group;  ///< the ranks that train together; NULL: all
+} tessera_network_options;
+
+// Arrays hold samples along their slowest dimension: the first in row-major order, the last in
+// column-major order. Each rank brings its own samples, any number of them, also none. Inputs of
+// model_type mlp are floating-point numbers, and so are targets, but for the loss cross_entropy,
+// where they are classes (int32; negative: none). gpt2 takes token ids [samples, positions] (int32)
+// for both. Arrays may be changed when a call returns. Collective: everything but the queries.
+
+TESSERA_API tessera_code tessera_network_create(tessera_runtime* runtime,
+                                                const tessera_network_options* options,
+                                                tessera_network** network);
+TESSERA_API tessera_code tessera_network_destroy(tessera_network** network);
+/// Samples that decide how inputs and outputs are scaled (normalize_inputs, normalize_outputs), of
+/// all ranks together and with those of earlier calls. Either may be NULL. Part of checkpoints.
+TESSERA_API tessera_code tessera_network_observe(tessera_network* network,
+                                                 const tessera_array* inputs,
+                                                 const tessera_array* targets);
+/// One optimizer step on the samples of all ranks together. `loss`, their mean before the update,
+/// may be NULL.
+TESSERA_API tessera_code tessera_network_train_step(tessera_network* network,
+                                                    const tessera_array* inputs,
+                                                    const tessera_array* targets, double* loss);
+/// What the last train_step did. A query.
+TESSERA_API tessera_code tessera_network_last_step(tessera_network* network, tessera_step* result);
+/// The mean loss of the samples of all ranks together, without training.
+TESSERA_API tessera_code tessera_network_evaluate(tessera_network* network,
+                                                  const tessera_array* inputs,
+                                                  const tessera_array* targets, double* loss);
+/// What the network says to this rank's samples: `outputs` has room for it, in any floating-point
+/// type and strides. Numbers of classes are logits.
+TESSERA_API tessera_code tessera_network_predict(tessera_network* network,
+                                                 const tessera_array* inputs,
+                                                 const tessera_array* outputs);
+/// Checkpoints as tessera_optimizer_save, tessera_optimizer_load and its client state.
+TESSERA_API tessera_code tessera_network_save(tessera_network* network, const char* path,
+                                              const char* client_state);
+TESSERA_API tessera_code tessera_network_load(tessera_network* network, const char* path);
+TESSERA_API tessera_code tessera_network_client_state(tessera_network* network,
+                                                      const char** client_state);
+/// Steps done, skipped ones too. A query.
+TESSERA_API tessera_code tessera_network_steps(tessera_network* network, int64_t* steps);
+/// Trainable numbers of the whole network. A query.
+TESSERA_API tessera_code tessera_network_parameters(tessera_network* network, int64_t* count);
+
 #ifdef __cplusplus
 }
 #endif

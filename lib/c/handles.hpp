@@ -8,6 +8,7 @@
 #include "tessera/comm/communicator.hpp"
 #include "tessera/comm/mesh.hpp"
 #include "tessera/comm/runtime.hpp"
+#include "tessera/engine/learner.hpp"
 #include "tessera/engine/lent_optimizer.hpp"
 #include "tessera/tessera.h"
 
@@ -41,6 +42,11 @@ struct tessera_mesh : tessera::c::Handle<tessera::Mesh> {};
 
 struct tessera_optimizer : tessera::c::Handle<tessera::engine::LentOptimizer> {
   std::string client_state;
+};
+
+struct tessera_network : tessera::c::Handle<tessera::engine::Learner> {
+  std::string client_state;
+  tessera::engine::StepOutcome last_step;
 };
 
 namespace tessera::c {

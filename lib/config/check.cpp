@@ -40,12 +40,15 @@ class Checker {
 
   void check_model() {
     const bool folder = values_.get("model").is(Node::Kind::text);
-    const bool inlined = values_.has("model.n_layer");
+    const bool inlined = values_.has("model.model_type");
     if (!folder && !inlined && config_.for_training)
       missing("model", "model: {model_type: gpt2, n_layer: 6, n_embd: 384, n_head: 6}");
     if (!inlined) return;
     if (values_.get("model.model_type").is(Node::Kind::null))
       missing("model.model_type", "model_type: gpt2");
+    if (values_.text("model.model_type") == "mlp" &&
+        values_.get("model.layer_sizes").is(Node::Kind::null))
+      missing("model.layer_sizes", "layer_sizes: [6, 64, 64, 1]");
     const auto width = values_.integer("model.n_embd"), heads = values_.integer("model.n_head");
     if (width && heads && *width % *heads != 0) {
       wrong(fmt::format("{}: `model.n_head` is {}, which does not divide `model.n_embd` {}",

@@ -167,6 +167,16 @@ class EntryBuilder {
   std::vector<Entry>& entries_;
 };
 
+/// "" without an inline model.
+std::string inline_model_type(const std::vector<Given>& given) {
+  std::string type;
+  for (const Given& one : given) {
+    if (one.path == "model.model_type") return one.value.text;
+    if (one.path.starts_with("model.")) type = kUsualModel;
+  }
+  return type;
+}
+
 void fill_entries(RunConfig& config, const std::vector<Given>& given, Problems& problems) {
   EntryBuilder builder(given, config.entries);
   std::vector<Given> named;
@@ -176,8 +186,7 @@ void fill_entries(RunConfig& config, const std::vector<Given>& given, Problems& 
       named.push_back(std::move(one));
     }
   };
-  bool inline_model = false;
-  for (const Given& one : given) inline_model |= one.path.starts_with("model.");
+  const std::string model_type = inline_model_type(given);
   for (const Row& row : table()) {
     // The mesh belongs to the batch sizes.
     const bool engine = row.path.starts_with("engine.") || row.path.starts_with("mesh.");
@@ -187,9 +196,9 @@ void fill_entries(RunConfig& config, const std::vector<Given>& given, Problems& 
     else if (row.path == "engine.scheduler.type")
       add_named(kScheduler, scheduler_types());
     else if (row.path == "model")
-      builder.add(row, !inline_model && !config.bare_engine);
+      builder.add(row, model_type.empty() && !config.bare_engine);
     else if (row.path.starts_with("model."))
-      builder.add(row, inline_model);
+      builder.add(row, !model_type.empty() && is_of_model(row, model_type));
     else
       builder.add(row, row.path.find('*') == std::string::npos && (engine || !config.bare_engine));
   }

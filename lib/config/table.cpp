@@ -194,7 +194,8 @@ Row& RowList::add(std::string_view key, Type type, std::string fallback, Status 
                                 std::move(meaning),
                                 std::move(note),
                                 {},
-                                {}});
+                                {},
+                                model_type_});
 }
 
 Row& RowList::supported(std::string_view key, Type type, std::string fallback,

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Keys of an inline model: those of Hugging Face's config.json for GPT-2.
+// Keys of an inline model: those of Hugging Face's config.json for GPT-2, and of a feed-forward
+// network.
 #include "config/table.hpp"
 
 namespace tessera::config {
@@ -8,14 +9,19 @@ namespace {
 // As the model itself has it: ids and positions are 32-bit.
 constexpr double kMost = 1 << 24;
 
-void add_sizes(RowList& rows) {
+void add_type(RowList& rows) {
   rows.supported("model_type",
-                 one_of({"gpt2", "llama", "mistral", "mixtral", "qwen2", "qwen3", "opt", "bloom",
-                         "gpt_neox", "bert"}),
-                 "null", "The architecture. Required when the model is inline.")
+                 one_of({"gpt2", "mlp", "llama", "mistral", "mixtral", "qwen2", "qwen3", "opt",
+                         "bloom", "gpt_neox", "bert"}),
+                 "null",
+                 "The architecture. Required when the model is inline. mlp is for programs that "
+                 "bring their own data.")
       .with_later({"\"llama\"", "\"mistral\"", "\"mixtral\"", "\"qwen2\"", "\"qwen3\"", "\"opt\"",
                    "\"bloom\"", "\"gpt_neox\"", "\"bert\""},
                   "use gpt2");
+}
+
+void add_sizes(RowList& rows) {
   rows.supported("n_layer", integer(1, 1 << 16), "12", "Blocks.");
   rows.supported("n_embd", integer(1, kMost), "768", "Width.");
   rows.supported("n_head", integer(1, kMost), "12", "Attention heads; they divide the width.");
@@ -44,6 +50,27 @@ void add_behaviour(RowList& rows) {
                  "Divide scores by the layer's number, too.");
 }
 
+void add_network(RowList& rows) {
+  rows.supported("layer_sizes", numbers(), "null",
+                 "model_type mlp: numbers of inputs, of each hidden layer and of outputs. "
+                 "Required there.");
+  rows.supported("activation", one_of({"gelu", "gelu_new", "relu", "silu", "tanh"}), "\"gelu\"",
+                 "mlp: activation of hidden layers.");
+  rows.supported("residual", flag(), "false",
+                 "mlp: hidden layers that keep the width add their input.");
+  rows.supported("normalization", one_of({"none", "layer_norm"}), "\"none\"",
+                 "mlp: before each hidden activation.");
+  rows.supported("layer_norm_eps", number_above(0), "1e-05", "mlp: added to the variance.");
+  rows.supported("loss", one_of({"mse", "l1", "huber", "cross_entropy"}), "\"mse\"",
+                 "mlp: mean over all outputs; cross_entropy: over samples, targets are classes.");
+  rows.supported("huber_delta", number_above(0), "1.0",
+                 "mlp: where the huber loss goes from square to line.");
+  rows.supported("normalize_inputs", flag(), "false",
+                 "mlp: subtract mean, divide by deviation, of what the program let be observed.");
+  rows.supported("normalize_outputs", flag(), "false",
+                 "mlp: the same for outputs; the loss is of normalised numbers.");
+}
+
 /// What Hugging Face writes into each config.json.
 void add_remarks(RowList& rows) {
   for (const char* key : {"summary_type", "summary_use_proj", "summary_activation",
@@ -66,6 +93,10 @@ void add_remarks(RowList& rows) {
 
 void add_model_rows(RowList& rows) {
   rows.section("model");
+  add_type(rows);
+  rows.of_model("mlp");
+  add_network(rows);
+  rows.of_model("gpt2");
   add_sizes(rows);
   add_behaviour(rows);
   rows.no_effect("reorder_and_upcast_attn", flag(), "false",
@@ -75,6 +106,7 @@ void add_model_rows(RowList& rows) {
     rows.no_effect(key, any_integer().or_(any_list()), "null", "the tokenizer says it");
   add_remarks(rows);
   rows.not_yet("add_cross_attention", flag(), "false", "Attend to an encoder.");
+  rows.of_model("");
 }
 
 }  // namespace tessera::config

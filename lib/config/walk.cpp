@@ -42,6 +42,8 @@ class Walker {
       const Branch* child = branch.find(map.keys[i]);
       if (child == nullptr)
         unknown(map.keys[i], path, map.items[i], branch);
+      else if (child->row != nullptr && !is_of_model(*child->row, model_type_))
+        of_another_model(path, map.items[i], *child->row);
       else if (!map.items[i].is(Node::Kind::null))
         visit(map.items[i], *child, path);
     }
@@ -64,8 +66,15 @@ class Walker {
   /// Keys of another architecture would all be unknown, so its name is all there is to say.
   bool is_known_model(const Node& model) {
     const Node* type = model.find("model_type");
+    if (type != nullptr) model_type_ = type->text;
     const char* const path = "model.model_type";
     return type == nullptr || check_value(path, *find_row(path), *type, problems_);
+  }
+
+  void of_another_model(const std::string& path, const Node& value, const Row& row) {
+    problems_.add(Code::invalid_config,
+                  fmt::format("{}: `{}` is of model_type {}, not of {}", value.source.to_string(),
+                              path, row.model_type, model_type_));
   }
 
   void unknown(const std::string& key, const std::string& path, const Node& value,
@@ -76,6 +85,7 @@ class Walker {
   }
 
   Problems& problems_;
+  std::string model_type_ = kUsualModel;
   std::vector<Given> given_;
 };
 

@@ -28,6 +28,7 @@ checkpoint::State Engine::state(const std::string& client_state) const {
   state.schedule = options_.schedule.type;
   state.schedule_updates = schedule_updates_;
   if (scaler_) state.scaler = scaler_->state();
+  state.network = model_.extra_state();
   state.client_state = client_state;
   return to_state(state);
 }
@@ -101,6 +102,7 @@ LoadOutcome Engine::load(const checkpoint::Reader& reader, const LoadOptions& op
   const Traffic::Pause pause(group_.traffic());
   LoadOutcome outcome =
       load_tensors(model_, optimizer_, reader, options, [this] { wait_for_copy(); });
+  model_.set_extra_state(network_state_of(reader));
   if (!options.load_module_only) load_counters(reader, options);
   return outcome;
 }

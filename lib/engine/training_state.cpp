@@ -20,6 +20,12 @@ constexpr const char* kEngineState = "engine";
 constexpr const char* kScheduleState = "schedule";
 constexpr const char* kScalerState = "loss_scaler";
 constexpr const char* kClientState = "client_state";
+constexpr const char* kNetworkState = "network";
+
+std::string text_of(const checkpoint::Reader& reader, const char* name) {
+  const auto found = reader.state().find(name);
+  return found == reader.state().end() ? std::string() : found->second;
+}
 
 // A value of one of the JSON texts under /state.
 std::optional<std::int64_t> state_value(const checkpoint::Reader& reader, const std::string& name,
@@ -70,6 +76,7 @@ checkpoint::State to_state(const TrainingState& state) {
   schedule["updates"] = state.schedule_updates;
   checkpoint::State texts = {{kEngineState, engine.dump()}, {kScheduleState, schedule.dump()}};
   if (state.scaler) texts[kScalerState] = to_json(*state.scaler);
+  if (!state.network.empty()) texts[kNetworkState] = state.network;
   if (!state.client_state.empty()) texts[kClientState] = state.client_state;
   return texts;
 }
@@ -88,8 +95,11 @@ TrainingState read_training_state(const checkpoint::Reader& reader) {
 }
 
 std::string client_state_of(const checkpoint::Reader& reader) {
-  const auto found = reader.state().find(kClientState);
-  return found == reader.state().end() ? std::string() : found->second;
+  return text_of(reader, kClientState);
+}
+
+std::string network_state_of(const checkpoint::Reader& reader) {
+  return text_of(reader, kNetworkState);
 }
 
 std::string checkpoint_path(const std::string& folder, const std::string& tag, std::int64_t step) {

@@ -25,6 +25,7 @@ struct TrainingState {
   std::string schedule;  ///< its type
   std::int64_t schedule_updates = 0;
   std::optional<optim::LossScalerState> scaler;
+  std::string network;  ///< nn::Network::extra_state
   std::string client_state;
 };
 
@@ -33,6 +34,7 @@ checkpoint::State to_state(const TrainingState& state);
 TrainingState read_training_state(const checkpoint::Reader& reader);
 /// As saved; "" if there was none.
 std::string client_state_of(const checkpoint::Reader& reader);
+std::string network_state_of(const checkpoint::Reader& reader);
 
 /// Errors: invalid_argument for a tag that cannot be a file's name.
 std::string checkpoint_path(const std::string& folder, const std::string& tag, std::int64_t step);

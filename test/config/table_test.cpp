@@ -4,6 +4,7 @@
 
 #include <set>
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "config/support.hpp"
@@ -12,6 +13,8 @@ namespace tessera::config {
 namespace {
 
 using namespace testing;
+using ::testing::HasSubstr;
+using ::testing::Not;
 
 TEST(Table, NoKeyStandsTwice) {
   std::set<std::string> paths;
@@ -194,6 +197,31 @@ TEST(Table, KnowsDeepSpeedsKeys) {
 
 /// A supported key that nothing reads would be silently ignored: changing it has to change the
 /// configuration.
+/// Each key of model_type mlp changes the model's JSON. Returns their paths.
+std::vector<std::string> expect_network_keys_to_matter() {
+  const auto json_with = [](const std::string& more) {
+    return read("model: {model_type: mlp, layer_sizes: [2, 1]" + more +
+                "}\ndata: {train: [a.txt]}\nrun: {steps: 10}\n")
+        .model.json;
+  };
+  const std::string base = json_with("");
+  EXPECT_THAT(base, Not(HasSubstr("n_layer")));
+  std::vector<std::string> paths = {"model.layer_sizes"};
+  for (const auto& [key, value] :
+       std::vector<std::pair<std::string, std::string>>{{"activation", "tanh"},
+                                                        {"residual", "true"},
+                                                        {"normalization", "layer_norm"},
+                                                        {"layer_norm_eps", "0.1"},
+                                                        {"loss", "l1"},
+                                                        {"huber_delta", "7"},
+                                                        {"normalize_inputs", "true"},
+                                                        {"normalize_outputs", "true"}}) {
+    EXPECT_NE(json_with(", " + key + ": " + value), base) << key;
+    paths.push_back("model." + key);
+  }
+  return paths;
+}
+
 TEST(Table, EverySupportedKeyChangesTheConfiguration) {
   const std::vector<std::pair<std::string, std::string>> changes = {
       {"device", "cpu"},
@@ -289,8 +317,18 @@ TEST(Table, EverySupportedKeyChangesTheConfiguration) {
     covered.insert(path);
     if (key == "enabled") before = changed;
   }
+  for (const std::string& path : expect_network_keys_to_matter()) covered.insert(path);
   for (const Row& row : table())
     EXPECT_TRUE(row.status != Status::supported || covered.count(row.path)) << row.path;
+}
+
+TEST(Table, KeysBelongToTheirTypeOfModel) {
+  EXPECT_THAT(refusal_of("model: {model_type: mlp, layer_sizes: [1, 1], n_layer: 2}\n"),
+              HasSubstr("`model.n_layer` is of model_type gpt2, not of mlp"));
+  EXPECT_THAT(refusal_of("model: {model_type: gpt2, residual: true}\n"),
+              HasSubstr("`model.residual` is of model_type mlp, not of gpt2"));
+  EXPECT_THAT(refusal_of("model: {model_type: mlp}\n"),
+              HasSubstr("`model.layer_sizes` is missing; for example"));
 }
 
 TEST(Table, EveryParameterOfATypeChangesTheConfiguration) {

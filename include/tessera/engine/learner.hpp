@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+// A network that a program trains on data of its own, batch by batch.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include "tessera/comm/communicator.hpp"
+#include "tessera/engine/engine.hpp"
+#include "tessera/engine/guest_config.hpp"
+#include "tessera/nn/model.hpp"
+#include "tessera/tensor/tensor.hpp"
+
+namespace tessera::engine {
+
+/// Makes the network of a configuration and its engine. Batches are the program's: each rank brings
+/// its own samples, any number of them, which may differ from rank to rank and be none. Tensors
+/// have the network's types, nn::Network::input_type() and target_type(), and are samples along
+/// their first dimension; they are read before a call returns.
+///
+/// Collective: everything but the queries, over `group`, which must outlive it.
+class Learner {
+ public:
+  /// Errors: invalid_config without a model; as nn::make_network.
+  Learner(Communicator& group, const GuestConfig& config);
+
+  nn::Network& network() { return *network_; }
+  Engine& engine() { return engine_; }
+
+  /// Samples for the scaling of inputs and outputs, where the model has that; counts them with
+  /// those of earlier calls. Either tensor may be undefined. Errors: invalid_argument for a model
+  /// that scales neither.
+  void observe(const Tensor& inputs, const Tensor& targets);
+  /// One optimizer step on the samples of all ranks together, in as many micro-batches as the
+  /// configuration says.
+  StepOutcome train_step(const Tensor& inputs, const Tensor& targets);
+  /// The loss of the samples of all ranks together, without training.
+  double evaluate(const Tensor& inputs, const Tensor& targets);
+  /// What the network says to this rank's samples.
+  Tensor predict(const Tensor& inputs);
+
+ private:
+  std::int64_t first_sample(std::int64_t samples);
+  void check(const Tensor& inputs, const Tensor& targets) const;
+
+  Communicator& group_;
+  std::unique_ptr<nn::Network> network_;
+  Engine engine_;
+  std::int64_t micro_batches_;
+};
+
+}  // namespace tessera::engine

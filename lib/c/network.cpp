@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+// Networks by configuration.
+#include "tessera/engine/guest_config.hpp"
+
+#include "c/array.hpp"
+#include "c/checkpoint_path.hpp"
+#include "c/guard.hpp"
+#include "c/handles.hpp"
+#include "c/step.hpp"
+
+namespace tessera::c {
+namespace {
+
+tessera_network make_network(const tessera_runtime& runtime,
+                             const tessera_network_options* options) {
+  const auto given = options_of(options, "tessera_network_options");
+  auto group = ranks_of(runtime, given.group);
+  engine::GuestConfig config;
+  agreeing(*group,
+           [&] { config = engine::read_guest_config(text_of(given.config), group->size()); });
+  auto learner = std::make_unique<engine::Learner>(*group, config);
+  return {{runtime.session, keeping(std::move(group), std::move(learner))}, {}, {}};
+}
+
+engine::Learner& learner_of(tessera_network* network) {
+  return value_of(network, "network");
+}
+
+/// A caller's samples in the network's types.
+struct Samples {
+  Tensor inputs, targets;
+
+  Samples(engine::Learner& learner, const tessera_array* given_inputs,
+          const tessera_array* given_targets)
+      : inputs(read(given_inputs, learner.network().input_type(), "inputs")),
+        targets(read(given_targets, learner.network().target_type(), "targets")) {}
+};
+
+Tensor read_if_given(const tessera_array* array, DType dtype, const char* name) {
+  return array != nullptr ? read(array, dtype, name) : Tensor();
+}
+
+}  // namespace
+}  // namespace tessera::c
+
+using namespace tessera;
+using c::deref;
+using c::guard;
+using c::learner_of;
+using c::Samples;
+
+tessera_code tessera_network_create(tessera_runtime* runtime,
+                                    const tessera_network_options* options,
+                                    tessera_network** network) {
+  return c::create(network,
+                   [&] { return c::make_network(c::opened(runtime, "runtime"), options); });
+}
+
+tessera_code tessera_network_destroy(tessera_network** network) {
+  return c::destroy(network);
+}
+
+tessera_code tessera_network_observe(tessera_network* network, const tessera_array* inputs,
+                                     const tessera_array* targets) {
+  return guard([&] {
+    engine::Learner& learner = learner_of(network);
+    learner.observe(c::read_if_given(inputs, learner.network().input_type(), "inputs"),
+                    c::read_if_given(targets, learner.network().target_type(), "targets"));
+  });
+}
+
+tessera_code tessera_network_train_step(tessera_network* network, const tessera_array* inputs,
+                                        const tessera_array* targets, double* loss) {
+  return guard([&] {
+    engine::Learner& learner = learner_of(network);
+    const Samples samples(learner, inputs, targets);
+    network->last_step = learner.train_step(samples.inputs, samples.targets);
+    if (loss != nullptr) *loss = network->last_step.loss;
+  });
+}
+
+tessera_code tessera_network_last_step(tessera_network* network, tessera_step* result) {
+  return guard([&] {
+    learner_of(network);
+    c::give_step(&deref(result, "result"), network->last_step);
+  });
+}
+
+tessera_code tessera_network_evaluate(tessera_network* network, const tessera_array* inputs,
+                                      const tessera_array* targets, double* loss) {
+  return guard([&] {
+    engine::Learner& learner = learner_of(network);
+    const Samples samples(learner, inputs, targets);
+    deref(loss, "loss") = learner.evaluate(samples.inputs, samples.targets);
+  });
+}
+
+tessera_code tessera_network_predict(tessera_network* network, const tessera_array* inputs,
+                                     const tessera_array* outputs) {
+  return guard([&] {
+    engine::Learner& learner = learner_of(network);
+    c::write(learner.predict(c::read(inputs, learner.network().input_type(), "inputs")), outputs,
+             "outputs");
+  });
+}
+
+tessera_code tessera_network_save(tessera_network* network, const char* path,
+                                  const char* client_state) {
+  return guard([&] {
+    const c::CheckpointPath place(&deref(path, "path"));
+    learner_of(network).engine().save_checkpoint(
+        place.folder, {.tag = place.tag, .client_state = c::text_of(client_state)});
+  });
+}
+
+tessera_code tessera_network_load(tessera_network* network, const char* path) {
+  return guard([&] {
+    const auto outcome = learner_of(network).engine().load_checkpoint(&deref(path, "path"));
+    network->client_state = outcome.client_state;
+  });
+}
+
+tessera_code tessera_network_client_state(tessera_network* network, const char** client_state) {
+  return guard([&] {
+    deref(client_state, "client_state") = deref(network, "network").client_state.c_str();
+  });
+}
+
+tessera_code tessera_network_steps(tessera_network* network, int64_t* steps) {
+  return guard([&] { deref(steps, "steps") = learner_of(network).engine().step(); });
+}
+
+tessera_code tessera_network_parameters(tessera_network* network, int64_t* count) {
+  return guard([&] { deref(count, "count") = learner_of(network).network().parameter_count(); });
+}

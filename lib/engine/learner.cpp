@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tessera/engine/learner.hpp"
+
+#include <array>
+#include <utility>
+#include <vector>
+
+#include <fmt/format.h>
+
+#include "tessera/base/error.hpp"
+#include "tessera/parallel/model_state.hpp"
+
+namespace tessera::engine {
+namespace {
+
+std::unique_ptr<nn::Network> make_network(Communicator& group, const GuestConfig& config) {
+  std::unique_ptr<nn::Network> network;
+  agreeing(group, [&] {
+    TESSERA_CHECK(!config.model_json.empty(), Code::invalid_config,
+                  "the configuration has no `model`, for example model: {model_type: mlp, "
+                  "layer_sizes: [6, 64, 64, 1]}");
+    network = nn::make_network(config.model_json, config.model, true);
+  });
+  return network;
+}
+
+std::int64_t samples_of(const Tensor& tensor) {
+  return tensor.shape().rank() > 0 ? tensor.size(0) : 1;
+}
+
+/// The statistics of all ranks' samples, folded by rank, joined to what is known.
+void observe_together(Communicator& group, nn::Standardization& known, const Tensor& rows) {
+  nn::Standardization mine(known.features());
+  agreeing(group, [&] {
+    if (!rows) return;
+    TESSERA_CHECK(rows.dtype() == DType::fp32 && rows.numel() == samples_of(rows) * mine.features(),
+                  Code::invalid_argument,
+                  fmt::format("cannot observe {} of shape {}: fp32 [samples, {}] is wanted",
+                              to_string(rows.dtype()), rows.shape().to_string(), mine.features()));
+    mine.observe(rows);
+  });
+  for (const std::string& text : group.all_gather_text(mine.to_json()))
+    known.merge(nn::Standardization::parse(text, known.features()));
+}
+
+}  // namespace
+
+Learner::Learner(Communicator& group, const GuestConfig& config)
+    : group_(group),
+      network_(make_network(group, config)),
+      engine_(group, *network_, config.engine),
+      micro_batches_(config.accumulation) {
+  parallel::initialize(*network_, engine_.optimizer(), config.engine.seed);
+}
+
+void Learner::observe(const Tensor& inputs, const Tensor& targets) {
+  const Traffic::Pause pause(group_.traffic());
+  const auto statistics = network_->statistics();
+  TESSERA_CHECK(statistics[0] != nullptr || statistics[1] != nullptr, Code::invalid_argument,
+                "the model scales neither inputs nor outputs: set normalize_inputs or "
+                "normalize_outputs of model_type mlp");
+  if (statistics[0] != nullptr) observe_together(group_, *statistics[0], inputs);
+  if (statistics[1] != nullptr) observe_together(group_, *statistics[1], targets);
+}
+
+void Learner::check(const Tensor& inputs, const Tensor& targets) const {
+  TESSERA_CHECK(
+      inputs.dtype() == network_->input_type() && targets.dtype() == network_->target_type(),
+      Code::invalid_argument,
+      fmt::format("inputs are {} and targets {}, but the network takes {} and {}",
+                  to_string(inputs.dtype()), to_string(targets.dtype()),
+                  to_string(network_->input_type()), to_string(network_->target_type())));
+  TESSERA_CHECK(
+      samples_of(inputs) == samples_of(targets), Code::invalid_argument,
+      fmt::format("there are {} samples of inputs {}, but {} of targets {}", samples_of(inputs),
+                  inputs.shape().to_string(), samples_of(targets), targets.shape().to_string()));
+}
+
+/// Number of this rank's first sample in the global batch: dropout depends on it.
+std::int64_t Learner::first_sample(std::int64_t samples) {
+  const Traffic::Pause pause(group_.traffic());
+  std::vector<std::int64_t> counts(static_cast<std::size_t>(group_.size()));
+  group_.all_gather(&samples, counts.data(), 1, DType::int64).wait();
+  std::int64_t first = 0;
+  for (int rank = 0; rank < group_.rank(); ++rank) first += counts[static_cast<std::size_t>(rank)];
+  return first;
+}
+
+StepOutcome Learner::train_step(const Tensor& inputs, const Tensor& targets) {
+  agreeing(group_, [&] { check(inputs, targets); });
+  const std::int64_t samples = samples_of(inputs), first = first_sample(samples);
+  std::vector<nn::Batch> batches;
+  for (std::int64_t k = 0; k < micro_batches_; ++k) {
+    const std::int64_t begin = samples * k / micro_batches_;
+    const std::int64_t end = samples * (k + 1) / micro_batches_;
+    nn::Batch batch;
+    batch.ids = inputs.rows(begin, end);
+    batch.targets = targets.rows(begin, end);
+    batch.first_row = first + begin;
+    batches.push_back(std::move(batch));
+  }
+  return engine_.train_step(batches);
+}
+
+double Learner::evaluate(const Tensor& inputs, const Tensor& targets) {
+  agreeing(group_, [&] { check(inputs, targets); });
+  const Traffic::Pause pause(group_.traffic());
+  nn::Batch batch;
+  batch.ids = inputs;
+  batch.targets = targets;
+  batch.training = false;
+  autograd::Tape tape(autograd::Recording::off, &engine_.hooks());
+  std::array<double, 2> totals = {network_->forward_loss(tape, batch).sum(),
+                                  static_cast<double>(network_->count_targets(targets))};
+  group_.all_reduce_scalars(totals, Reduction::sum);
+  return totals[1] > 0 ? totals[0] / totals[1] : 0;
+}
+
+Tensor Learner::predict(const Tensor& inputs) {
+  const Traffic::Pause pause(group_.traffic());
+  autograd::Tape tape(autograd::Recording::off, &engine_.hooks());
+  return network_->predict(tape, inputs);
+}
+
+}  // namespace tessera::engine

@@ -1,0 +1,277 @@
+// SPDX-License-Identifier: Apache-2.0
+// Networks by configuration, through the C interface: they learn, resume, and scale their data.
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "c/support.hpp"
+
+namespace tessera::c::testing {
+namespace {
+
+std::string mlp(const std::string& more = "", int stage = 1) {
+  return "model: {model_type: mlp, layer_sizes: [2, 24, 24, 1], activation: tanh" + more +
+         "}\n"
+         "engine:\n"
+         "  optimizer: {type: Adam, params: {lr: 0.01}}\n"
+         "  zero_optimization: {stage: " +
+         std::to_string(stage) + "}\n";
+}
+
+tessera_network* make(const World& world, const std::string& config) {
+  tessera_network_options options{};
+  options.struct_size = sizeof options;
+  options.config = config.c_str();
+  tessera_network* network = nullptr;
+  EXPECT_OK(tessera_network_create(world.runtime, &options, &network));
+  return network;
+}
+
+/// Samples of y = sin(2 a) b on a grid that ranks share out: rank r has every size-th.
+struct Samples {
+  explicit Samples(const World& world, double scale = 1, double offset = 0) {
+    for (int i = 0; i < 256; ++i) {
+      if (i % world.size != world.rank) continue;
+      const double a = (i % 16) / 8.0 - 1, b = (i / 16) / 8.0 - 1;  // NOLINT
+      x.push_back(static_cast<float>(a * scale + offset));
+      x.push_back(static_cast<float>(b * scale + offset));
+      y.push_back(static_cast<float>(scale * std::sin(2 * a) * b + offset));
+    }
+    count = static_cast<std::int64_t>(y.size());
+  }
+  tessera_array inputs() { return array_of(x.data(), {count, 2}); }
+  tessera_array targets() { return array_of(y.data(), {count, 1}); }
+  std::int64_t count = 0;
+  std::vector<float> x, y;
+};
+
+double train(tessera_network* network, Samples& samples, int steps) {
+  const tessera_array inputs = samples.inputs(), targets = samples.targets();
+  double loss = -1;
+  for (int step = 0; step < steps; ++step)
+    EXPECT_OK(tessera_network_train_step(network, &inputs, &targets, &loss));
+  return loss;
+}
+
+std::vector<float> predict(tessera_network* network, Samples& samples) {
+  std::vector<float> values(static_cast<std::size_t>(samples.count));
+  const tessera_array inputs = samples.inputs();
+  const tessera_array outputs = array_of(values.data(), {samples.count, 1});
+  EXPECT_OK(tessera_network_predict(network, &inputs, &outputs));
+  return values;
+}
+
+TEST(CNetwork, LearnsTheSameInEveryStage) {
+  const World world;
+  Samples samples(world);
+  std::vector<float> expected;
+  for (int stage = 0; stage <= 3; ++stage) {
+    tessera_network* network = make(world, mlp("", stage));
+    std::int64_t parameters = 0;
+    EXPECT_OK(tessera_network_parameters(network, &parameters));
+    EXPECT_EQ(parameters, 2 * 24 + 24 + 24 * 24 + 24 + 24 + 1);
+    const double first = train(network, samples, 1);
+    EXPECT_LT(train(network, samples, 300), 0.02 * first);
+    const std::vector<float> outputs = predict(network, samples);
+    double error = 0;
+    for (std::size_t i = 0; i < outputs.size(); ++i)
+      error += std::pow(static_cast<double>(outputs[i] - samples.y[i]), 2);
+    const tessera_array sum = array_of(&error, {});
+    EXPECT_OK(tessera_all_reduce(world.group, &sum, TESSERA_SUM));
+    const tessera_array inputs = samples.inputs(), targets = samples.targets();
+    double loss = 0;
+    EXPECT_OK(tessera_network_evaluate(network, &inputs, &targets, &loss));
+    EXPECT_NEAR(loss, error / 256, 1e-6);
+    tessera_step step{};
+    step.struct_size = sizeof step;
+    EXPECT_OK(tessera_network_last_step(network, &step));
+    EXPECT_EQ(step.step, 301);
+    EXPECT_EQ(step.learning_rate, 0.01);
+    EXPECT_GT(step.gradient_norm, 0);
+    if (stage == 0) expected = outputs;
+    EXPECT_EQ(outputs, expected) << "stage " << stage;
+    EXPECT_OK(tessera_network_destroy(&network));
+  }
+}
+
+TEST(CNetwork, ResumesExactlyWithItsStatistics) {
+  const World world;
+  const SharedFolder folder;
+  Samples samples(world, 300, 1e4);
+  const std::string config = mlp(", normalize_inputs: true, normalize_outputs: true");
+  const std::string file = folder.path() + "/surrogate.h5";
+  std::vector<float> expected;
+  {
+    tessera_network* network = make(world, config);
+    const tessera_array inputs = samples.inputs(), targets = samples.targets();
+    ASSERT_OK(tessera_network_observe(network, &inputs, &targets));
+    train(network, samples, 10);
+    ASSERT_OK(tessera_network_save(network, file.c_str(), "{\"t\": 3}"));
+    EXPECT_LT(train(network, samples, 290), 0.05);  // of normalised numbers, whose variance is 1
+    expected = predict(network, samples);
+    EXPECT_OK(tessera_network_destroy(&network));
+  }
+  tessera_network* network = make(world, config);
+  ASSERT_OK(tessera_network_load(network, file.c_str()));
+  const char* state = nullptr;
+  ASSERT_OK(tessera_network_client_state(network, &state));
+  EXPECT_STREQ(state, "{\"t\": 3}");
+  std::int64_t steps = 0;
+  ASSERT_OK(tessera_network_steps(network, &steps));
+  EXPECT_EQ(steps, 10);
+  train(network, samples, 290);
+  EXPECT_EQ(predict(network, samples), expected);
+  for (std::size_t i = 0; i < expected.size(); ++i) EXPECT_NEAR(expected[i], samples.y[i], 150);
+  EXPECT_OK(tessera_network_destroy(&network));
+}
+
+TEST(CNetwork, TakesColumnMajorAndStridedArrays) {
+  const World world;
+  Samples samples(world);
+  tessera_network* network = make(world, mlp());
+  const std::vector<float> expected = predict(network, samples);
+
+  // Fortran's x(2, samples): the same memory.
+  tessera_array inputs = array_of(samples.x.data(), {2, samples.count});
+  inputs.order = TESSERA_COLUMN_MAJOR;
+  std::vector<double> wide(2 * expected.size(), -1);  // every other element, as doubles
+  tessera_array outputs = array_of(wide.data(), {samples.count});
+  outputs.strides[0] = 2;
+  ASSERT_OK(tessera_network_predict(network, &inputs, &outputs));
+  for (std::size_t i = 0; i < expected.size(); ++i) {
+    EXPECT_EQ(static_cast<float>(wide[2 * i]), expected[i]);
+    EXPECT_EQ(wide[2 * i + 1], -1);
+  }
+
+  // One array of a and one of b behind each other, as doubles.
+  std::vector<double> apart;
+  for (std::size_t side = 0; side < 2; ++side)
+    for (std::size_t i = 0; i < expected.size(); ++i)
+      apart.push_back(static_cast<double>(samples.x[2 * i + side]));
+  inputs = array_of(apart.data(), {samples.count, 2});
+  inputs.strides[0] = 1;
+  inputs.strides[1] = samples.count;
+  ASSERT_OK(tessera_network_predict(network, &inputs, &outputs));
+  for (std::size_t i = 0; i < expected.size(); ++i)
+    EXPECT_EQ(static_cast<float>(wide[2 * i]), expected[i]);
+  EXPECT_OK(tessera_network_destroy(&network));
+}
+
+// A step is of all samples, whoever has them, and in however many pieces.
+TEST(CNetwork, DoesNotCareWhoHasTheSamples) {
+  const World world;
+  Samples shared(world);
+  std::vector<float> x, y;
+  for (int i = 0; i < 256 && world.rank == world.size - 1; ++i) {
+    const double a = (i % 16) / 8.0 - 1, b = (i / 16) / 8.0 - 1;  // NOLINT
+    x.insert(x.end(), {static_cast<float>(a), static_cast<float>(b)});
+    y.push_back(static_cast<float>(std::sin(2 * a) * b));
+  }
+  const auto count = static_cast<std::int64_t>(y.size());  // 0 on other ranks
+  for (const char* accumulation :
+       {"", "  gradient_accumulation_steps: 3\n  train_micro_batch_size_per_gpu: 1\n"}) {
+    tessera_network* network = make(world, mlp());
+    tessera_network* other = make(world, mlp("", 3) + accumulation);
+    const tessera_array inputs = array_of(x.data(), {count, 2}),
+                        targets = array_of(y.data(), {count, 1});
+    for (int step = 0; step < 3; ++step) {
+      double loss = 0;
+      ASSERT_OK(tessera_network_train_step(other, &inputs, &targets, &loss));
+      EXPECT_NEAR(loss, train(network, shared, 1), 1e-6);
+    }
+    EXPECT_OK(tessera_network_destroy(&network));
+    EXPECT_OK(tessera_network_destroy(&other));
+  }
+}
+
+TEST(CNetwork, LearnsClasses) {
+  const World world;
+  Samples samples(world);
+  tessera_network* network =
+      make(world,
+           "model: {model_type: mlp, layer_sizes: [2, 16, 2], loss: cross_entropy}\n"
+           "engine: {optimizer: {type: Adam, params: {lr: 0.02}}, bf16: {enabled: true}}\n");
+  std::vector<std::int32_t> classes;
+  for (const float y : samples.y) classes.push_back(y > 0 ? 1 : 0);
+  const tessera_array inputs = samples.inputs(), targets = array_of(classes);
+  double first = 0, loss = 0;
+  ASSERT_OK(tessera_network_evaluate(network, &inputs, &targets, &first));
+  for (int step = 0; step < 200; ++step)
+    ASSERT_OK(tessera_network_train_step(network, &inputs, &targets, &loss));
+  EXPECT_NEAR(first, std::log(2), 0.5);
+  EXPECT_LT(loss, 0.3 * first);
+  EXPECT_OK(tessera_network_destroy(&network));
+}
+
+TEST(CNetwork, TrainsGpt2ThroughTheSameCalls) {
+  const World world;
+  tessera_network* network = make(
+      world,
+      "model: {model_type: gpt2, n_layer: 1, n_embd: 16, n_head: 2, n_positions: 8, vocab_size: 11,"
+      " embd_pdrop: 0.1}\n"
+      "engine: {optimizer: {type: Adam, params: {lr: 0.02}}, zero_optimization: {stage: 3}}\n");
+  std::vector<std::int32_t> ids, next;
+  for (int i = 0; i < 16; ++i) {
+    ids.push_back(i % 11);
+    next.push_back((i + 1) % 11);
+  }
+  const tessera_array inputs = array_of(ids.data(), {2, 8}),
+                      targets = array_of(next.data(), {2, 8});
+  double first = 0, loss = 0;
+  ASSERT_OK(tessera_network_evaluate(network, &inputs, &targets, &first));
+  EXPECT_NEAR(first, std::log(11), 0.2);
+  for (int step = 0; step < 60; ++step)
+    ASSERT_OK(tessera_network_train_step(network, &inputs, &targets, &loss));
+  ASSERT_OK(tessera_network_evaluate(network, &inputs, &targets, &loss));
+  EXPECT_LT(loss, 0.2);
+  std::vector<float> logits(16 * 11);
+  const tessera_array outputs = array_of(logits.data(), {2, 8, 11});
+  ASSERT_OK(tessera_network_predict(network, &inputs, &outputs));
+  for (std::size_t i = 0; i < 16; ++i) {
+    const float* row = logits.data() + 11 * i;
+    EXPECT_EQ(std::max_element(row, row + 11) - row, next[i]);
+  }
+  EXPECT_OK(tessera_network_destroy(&network));
+}
+
+TEST(CNetwork, RefusesWhatCannotBe) {
+  const World world;
+  Samples samples(world);
+  tessera_network_options options{};
+  options.struct_size = sizeof options;
+  tessera_network* network = nullptr;
+  const auto create = [&](const char* config) {
+    options.config = config;
+    return tessera_network_create(world.runtime, &options, &network);
+  };
+  EXPECT_REFUSED(create(nullptr), TESSERA_INVALID_CONFIG, "`model`");
+  EXPECT_REFUSED(create("model: {model_type: mlp, layer_sizes: [2, 1], activatoin: relu}"),
+                 TESSERA_INVALID_CONFIG, "activation");
+  EXPECT_REFUSED(create("model: {model_type: llama}"), TESSERA_NOT_SUPPORTED, "llama");
+  EXPECT_REFUSED(create("model: {model_type: mlp, layer_sizes: [2]}"), TESSERA_INVALID_CONFIG,
+                 "layer_sizes");
+  EXPECT_REFUSED(create("model: {model_type: mlp, layer_sizes: [2, 1]}\nrun: {recompute: full}"),
+                 TESSERA_NOT_SUPPORTED, "recompute");
+  network = make(world, mlp());
+  tessera_array inputs = samples.inputs(), targets = samples.targets();
+  EXPECT_REFUSED(tessera_network_train_step(network, &inputs, nullptr, nullptr),
+                 TESSERA_INVALID_ARGUMENT, "`targets` is NULL");
+  EXPECT_REFUSED(tessera_network_train_step(network, &targets, &targets, nullptr),
+                 TESSERA_INVALID_ARGUMENT, "[samples, 2]");
+  inputs.dtype = TESSERA_INT32;
+  EXPECT_REFUSED(tessera_network_predict(network, &inputs, &targets), TESSERA_INVALID_ARGUMENT,
+                 "floating-point");
+  inputs = samples.inputs();
+  EXPECT_REFUSED(tessera_network_predict(network, &inputs, &inputs), TESSERA_INVALID_ARGUMENT,
+                 "`outputs`");
+  EXPECT_REFUSED(tessera_network_observe(network, &inputs, &targets), TESSERA_INVALID_ARGUMENT,
+                 "normalize_inputs");
+  EXPECT_REFUSED(tessera_network_load(network, "/nowhere/at/all.h5"), TESSERA_IO, "all.h5");
+  EXPECT_REFUSED(tessera_network_save(network, "x.h5", "{"), TESSERA_INVALID_ARGUMENT, "JSON");
+  EXPECT_OK(tessera_network_destroy(&network));
+}
+
+}  // namespace
+}  // namespace tessera::c::testing
