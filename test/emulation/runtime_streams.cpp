@@ -11,6 +11,7 @@
 #include "emulation/protection.hpp"
 #include "emulation/race.hpp"
 #include "emulation/stream_state.hpp"
+#include "emulation/sync_points.hpp"
 
 using namespace tessera::emulation;  // NOLINT: the rest of the file is the runtime's C interface
 
@@ -51,8 +52,10 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
 
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   const Guard guard(mutex());
-  return usable(stream, "cudaStreamSynchronize") ? finish_stream(stream)
-                                                 : cudaErrorInvalidResourceHandle;
+  if (!usable(stream, "cudaStreamSynchronize")) {
+    return cudaErrorInvalidResourceHandle;
+  }
+  return program_waits_at("cudaStreamSynchronize") ? finish_stream(stream) : cudaSuccess;
 }
 
 // A program that only polls comes on, but slowly.
@@ -103,6 +106,9 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
   const Guard guard(mutex());
   if (!usable(stream, "cudaStreamWaitEvent") || !usable_event(event, "cudaStreamWaitEvent")) {
     return cudaErrorInvalidResourceHandle;
+  }
+  if (!program_waits_at("cudaStreamWaitEvent")) {
+    return cudaSuccess;
   }
   const std::shared_ptr<Marks> marks = event->marks;
   const auto pass = [token = marks->last_record] {
@@ -169,6 +175,9 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event) {
   const Guard guard(mutex());
   if (!usable_event(event, "cudaEventSynchronize")) {
     return cudaErrorInvalidResourceHandle;
+  }
+  if (!program_waits_at("cudaEventSynchronize")) {
+    return cudaSuccess;
   }
   const Marks& marks = *event->marks;
   const cudaError_t error = run_until(

@@ -55,7 +55,9 @@ bool is_missed(const GpuCase& one, const emulation::SyncPoint& point,
 std::vector<emulation::SyncPoint> points_of(const GpuCase& one) {
   const emulation::SyncPoints points;
   results(one, 0);
-  return points.seen();
+  std::vector<emulation::SyncPoint> seen = points.seen();
+  std::erase_if(seen, [](const emulation::SyncPoint& point) { return !point.in_kernel; });
+  return seen;
 }
 
 void expect_all_needed(const GpuCase& one) {
