@@ -112,10 +112,10 @@ void Head::backward_weight(std::int64_t begin, std::int64_t count, const Tensor&
 
 /// Brings the losses to the host without waiting for them.
 Loss::State read_later(const Stream& stream, Buffer losses, std::int64_t rows) {
-  if (stream.device().is_cpu()) return {std::move(losses), rows, {}, true};
+  if (stream.device().is_cpu()) return {std::move(losses), rows, {}, true, 0};
   Buffer host = allocate_pinned(losses.bytes(), Purpose::workspace);
   stream.copy(host.data(), losses.data(), losses.bytes());
-  return {std::move(host), rows, stream.record(), true};
+  return {std::move(host), rows, stream.record(), true, 0};
 }
 
 Loss::State Head::evaluate() const {
@@ -215,7 +215,7 @@ double Loss::sum() const {
                 "the loss was asked for before the backward pass computed it");
   state_->arrived.synchronize();
   const float* losses = state_->losses.as<float>();
-  double sum = 0;
+  double sum = state_->sum;
   for (std::int64_t row = 0; row < state_->rows; ++row) sum += static_cast<double>(losses[row]);
   return sum;
 }

@@ -27,7 +27,10 @@ Loss finish(Tape& tape, const char* name, const Value& value, Tensor gradient, d
                                        Tensor&) mutable { slot->add(stream, std::move(gradient)); },
                  .backward_weight = {}});
   }
-  return Loss(std::make_shared<Loss::State>(Loss::State{.sum = sum, .known = true}));
+  auto state = std::make_shared<Loss::State>();
+  state->known = true;
+  state->sum = sum;
+  return Loss(state);
 }
 
 }  // namespace

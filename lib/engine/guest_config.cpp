@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "tessera/base/cpu_features.hpp"
+#include "tessera/base/error.hpp"
 #include "tessera/base/log.hpp"
 #include "tessera/config/reader.hpp"
 #include "tessera/engine/options.hpp"
@@ -16,6 +17,9 @@ GuestConfig read_guest_config(const std::string& text, int ranks) {
   options.allow_bare_engine = true;
   options.for_training = false;
   config::RunConfig run = config::read_run_text(text, "configuration", options);
+  TESSERA_CHECK(run.device != "cuda", Code::not_supported,
+                "device: cuda is not available yet for programs that bring their own data; leave "
+                "it out, or set it to cpu");
   config::Facts facts;
   facts.ranks = ranks;
   facts.bf16_instructions = has_bf16_instructions();

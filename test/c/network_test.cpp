@@ -254,6 +254,8 @@ TEST(CNetwork, RefusesWhatCannotBe) {
                  "layer_sizes");
   EXPECT_REFUSED(create("model: {model_type: mlp, layer_sizes: [2, 1]}\nrun: {recompute: full}"),
                  TESSERA_NOT_SUPPORTED, "recompute");
+  EXPECT_REFUSED(create("device: cuda\nmodel: {model_type: mlp, layer_sizes: [2, 1]}"),
+                 TESSERA_NOT_SUPPORTED, "cuda");
   network = make(world, mlp());
   tessera_array inputs = samples.inputs(), targets = samples.targets();
   EXPECT_REFUSED(tessera_network_train_step(network, &inputs, nullptr, nullptr),

@@ -27,6 +27,7 @@ class Loss {
     std::int64_t rows = 0;
     Event arrived;
     bool known = false;
+    double sum = 0;  // of what was added up already
   };
   explicit Loss(std::shared_ptr<State> state) : state_(std::move(state)) {}
   Loss() = default;
