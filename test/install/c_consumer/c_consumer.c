@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The smallest program in C that trains with the installed library: it learns the sum of two numbers.
+// The smallest program in C that trains with the installed library: it learns the sum of two
+// numbers.
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -17,8 +18,9 @@ int main(int argc, char** argv) {
   tessera_network* network = NULL;
   const tessera_network_options options = {
       .struct_size = sizeof options,
-      .config = "model: {model_type: mlp, layer_sizes: [2, 1]}\n"
-                "engine: {optimizer: {type: Adam, params: {lr: 0.05}}}\n"};
+      .config =
+          "model: {model_type: mlp, layer_sizes: [2, 1]}\n"
+          "engine: {optimizer: {type: Adam, params: {lr: 0.05}}}\n"};
   check(tessera_runtime_create(MPI_COMM_WORLD, NULL, &runtime));
   check(tessera_network_create(runtime, &options, &network));
 
