@@ -160,8 +160,8 @@ typedef struct tessera_mesh_shape {
 
 TESSERA_API tessera_code tessera_mesh_create(tessera_runtime* runtime,
                                              const tessera_mesh_shape* shape, tessera_mesh** mesh);
-/// The ranks that differ from this one along "pipeline", "data", "sequence" or "tensor" only.
-/// Collective.
+/// The ranks that differ from this one along "pipeline", "data", "sequence" or "tensor" only, or
+/// along several of them joined by +. Collective.
 TESSERA_API tessera_code tessera_mesh_group(tessera_mesh* mesh, const char* axis,
                                             tessera_group** group);
 /// Where this rank stands on the axis, and how long that is; either may be NULL.

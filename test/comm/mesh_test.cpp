@@ -1,120 +1,79 @@
 // SPDX-License-Identifier: Apache-2.0
-// Mesh shapes and node maps against brute force: pure functions, no ranks needed.
+// Meshes with communicators: each axis, several together, and ranks that nodes share in turn.
 #include "tessera/comm/mesh.hpp"
+
+#include <numeric>
 
 #include <gtest/gtest.h>
 
 #include "tessera/base/error.hpp"
-#include "tessera/base/timer.hpp"
+#include "tessera/base/log.hpp"
+#include "tessera/comm/runtime.hpp"
 
 namespace tessera {
 namespace {
 
-std::string error_of(const MeshShape& shape, int ranks) {
-  try {
-    (void)shape.resolved(ranks);
-  } catch (const Error& error) {
-    EXPECT_EQ(error.code(), Code::invalid_config);
-    return error.what();
-  }
-  return "";
+/// Shapes of `ranks` ranks with every axis in use where that is possible.
+std::vector<MeshShape> shapes_of(int ranks) {
+  if (ranks % 8 == 0) return {{2, 0, 2, 2}, {2, 0, 1, 2}, {1, 0, 4, 1}, {}};
+  if (ranks % 4 == 0) return {{2, 0, 1, 2}, {1, 0, 2, 2}, {1, 0, 2, 1}, {}};
+  if (ranks % 2 == 0) return {{2, 0, 1, 1}, {1, 0, 1, 2}, {}};
+  return {{}};
 }
 
-TEST(MeshShape, FillsInWhatIsLeft) {
-  EXPECT_EQ((MeshShape{2, 0, 1, 2}.resolved(16).data), 4);
-  EXPECT_EQ((MeshShape{1, 0, 1, 1}.resolved(1).data), 1);
-  EXPECT_EQ((MeshShape{2, 3, 1, 2}.resolved(12).to_string()),
-            "pipeline 2 x data 3 x sequence 1 x tensor 2");
+/// The ranks of the world in the order of a communicator.
+std::vector<int> members_of(Communicator& group, int world_rank) {
+  std::vector<int> members;
+  for (const std::string& text : group.all_gather_text(std::to_string(world_rank)))
+    members.push_back(std::stoi(text));
+  return members;
 }
 
-TEST(MeshShape, ErrorsShowTheFactors) {
-  EXPECT_NE(error_of({3, 0, 1, 2}, 16).find("pipeline 3 x sequence 1 x tensor 2 = 6"),
-            std::string::npos);
-  const std::string text = error_of({2, 3, 1, 2}, 16);
-  EXPECT_NE(text.find("pipeline 2 x data 3 x sequence 1 x tensor 2"), std::string::npos);
-  EXPECT_NE(text.find("12 places"), std::string::npos);
-  EXPECT_NE(text.find("16 ranks"), std::string::npos);
-  EXPECT_NE(error_of({1, 0, 0, 1}, 4).find("mesh.sequence is 0"), std::string::npos);
-  EXPECT_NE(error_of({1, -2, 1, 1}, 4).find("mesh.data is -2"), std::string::npos);
-}
-
-/// Every rank of every shape: coordinates and ranks are inverse, tensor varies fastest, and the
-/// groups of an axis are the ranks that differ in that coordinate only.
-TEST(MeshShape, AgreesWithNestedLoops) {
-  for (const MeshShape shape : {MeshShape{1, 1, 1, 1}, MeshShape{2, 3, 1, 2}, MeshShape{3, 2, 2, 2},
-                                MeshShape{1, 7, 1, 1}, MeshShape{4, 1, 3, 1}}) {
-    int rank = 0;
-    for (int p = 0; p < shape.pipeline; ++p)
-      for (int d = 0; d < shape.data; ++d)
-        for (int s = 0; s < shape.sequence; ++s)
-          for (int t = 0; t < shape.tensor; ++t, ++rank) {
-            EXPECT_EQ(shape.coordinates(rank), (std::array<int, 4>{p, d, s, t}));
-            EXPECT_EQ(shape.rank_of({p, d, s, t}), rank);
-          }
-    ASSERT_EQ(rank, shape.ranks());
-    const std::array<const char*, 4> axes = {"pipeline", "data", "sequence", "tensor"};
-    for (int r = 0; r < shape.ranks(); ++r)
-      for (std::size_t axis = 0; axis < axes.size(); ++axis) {
-        std::vector<int> expected;
-        for (int other = 0; other < shape.ranks(); ++other) {
-          auto a = shape.coordinates(r), b = shape.coordinates(other);
-          a[axis] = b[axis] = 0;
-          if (a == b) expected.push_back(other);
-        }
-        EXPECT_EQ(shape.group(axes[axis], r), expected);
+TEST(MeshOfRanks, GroupsAreThoseOfThePlan) {
+  for (const bool in_turn : {false, true}) {
+    CommOptions options;
+    Runtime runtime;
+    const int size = runtime.size(), rank = runtime.rank();
+    if (in_turn && size > 1) {
+      options.nodes.resize(2);
+      for (int r = 0; r < size; ++r) options.nodes[static_cast<std::size_t>(r % 2)].push_back(r);
+    }
+    Runtime placed(options);
+    for (const MeshShape& shape : shapes_of(size)) {
+      Mesh mesh(placed.world(), shape);
+      EXPECT_EQ(mesh.shape().ranks(), size);
+      for (const char* axes :
+           {"tensor", "sequence", "data", "pipeline", "data+sequence", "pipeline+tensor"}) {
+        Communicator& group = mesh.group(axes);
+        EXPECT_EQ(&group, &mesh.group(axes));
+        EXPECT_EQ(group.name(), axes);
+        EXPECT_EQ(group.size(), mesh.size(axes));
+        EXPECT_EQ(group.rank(), mesh.coordinate(axes));
+        EXPECT_EQ(members_of(group, rank), mesh.plan().group(axes, rank));
       }
-  }
-}
-
-TEST(MeshShape, SixteenThousandRanksAreQuick) {
-  const Timer timer;
-  const MeshShape shape = MeshShape{16, 0, 4, 8}.resolved(16384);
-  EXPECT_EQ(shape.data, 32);
-  std::int64_t members = 0;
-  for (int r = 0; r < 16384; ++r) {
-    ASSERT_EQ(shape.rank_of(shape.coordinates(r)), r);
-    for (const char* axis : {"pipeline", "data", "sequence", "tensor"}) {
-      const std::vector<int> group = shape.group(axis, r);
-      members += static_cast<std::int64_t>(group.size());
-      ASSERT_TRUE(std::find(group.begin(), group.end(), r) != group.end());
     }
   }
-  EXPECT_EQ(members, std::int64_t{16384} * (16 + 32 + 4 + 8));
-  EXPECT_LT(timer.seconds(), 5.0);
 }
 
-TEST(MeshShape, UnknownAxisIsNamed) {
-  try {
-    (void)(MeshShape{1, 1, 1, 1}.group("expert", 0));
-    FAIL();
-  } catch (const Error& error) {
-    EXPECT_NE(std::string(error.what()).find("'expert'"), std::string::npos);
-  }
+TEST(MeshOfRanks, AShapeThatDoesNotFitIsRefused) {
+  Runtime runtime;
+  EXPECT_THROW(Mesh(runtime.world(), MeshShape{1, 0, 1, runtime.size() + 1}), Error);
 }
 
-TEST(NodeMap, NumbersNodesByTheirFirstRank) {
-  const NodeMap map = NodeMap::from_lists({{1, 3}, {0, 2, 4}}, 5);
-  EXPECT_EQ(map.node_of, (std::vector<int>{0, 1, 0, 1, 0}));
-  EXPECT_EQ(map.nodes(), 2);
-  EXPECT_EQ(map.ranks_of(1), (std::vector<int>{1, 3}));
-  EXPECT_EQ(map.to_string(), "[[0,2,4],[1,3]]");
-  EXPECT_EQ(map.restrict_to({3, 4, 1}).node_of, (std::vector<int>{0, 1, 0}));
-  EXPECT_EQ(NodeMap::single(3).node_of, (std::vector<int>{0, 0, 0}));
-}
-
-TEST(NodeMap, EveryRankOnce) {
-  const auto text = [](const std::vector<std::vector<int>>& lists) -> std::string {
-    try {
-      (void)NodeMap::from_lists(lists, 4);
-    } catch (const Error& error) {
-      return error.what();
-    }
-    return "";
-  };
-  EXPECT_EQ(text({{0, 1}, {2, 3}}), "");
-  EXPECT_NE(text({{0, 1}, {3}}).find("leaves out rank 2"), std::string::npos);
-  EXPECT_NE(text({{0, 1}, {1, 2, 3}}).find("rank 1 twice"), std::string::npos);
-  EXPECT_NE(text({{0, 1}, {2, 4}}).find("rank 4"), std::string::npos);
+TEST(MeshOfRanks, RankZeroWarnsOfGroupsThatCrossNodes) {
+  CommOptions options;
+  const int size = Runtime().size();
+  if (size < 2) GTEST_SKIP() << "needs two nodes";
+  for (int r = 0; r < size; ++r) options.nodes.push_back({r});
+  Runtime runtime(options);
+  std::string heard;
+  set_log_sink([&](LogLevel level, const std::string& line) {
+    if (level == LogLevel::warning) heard += line;
+  });
+  Mesh mesh(runtime.world(), MeshShape{1, 0, 1, size});
+  set_log_sink(nullptr);
+  EXPECT_EQ(heard.find("1 of 1 tensor groups cross nodes") != std::string::npos,
+            runtime.rank() == 0);
 }
 
 }  // namespace

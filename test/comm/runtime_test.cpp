@@ -5,12 +5,10 @@
 #include <cstdlib>
 #include <cstring>
 #include <memory>
-#include <numeric>
 
 #include <gtest/gtest.h>
 
 #include "tessera/base/error.hpp"
-#include "tessera/comm/mesh.hpp"
 
 namespace tessera {
 namespace {
@@ -165,24 +163,6 @@ TEST(Split, GroupsByColorAndKey) {
     const auto first_only = world.split(world.rank() == 0 ? 0 : -1, 0, "first");
     EXPECT_EQ(first_only != nullptr, world.rank() == 0);
     world.barrier();
-  }
-}
-
-TEST(MeshOfRanks, GroupsAlongAnAxis) {
-  Runtime runtime(options_for("auto"));
-  const int tensor = runtime.size() % 2 == 0 ? 2 : 1;
-  Mesh mesh(runtime.world(), MeshShape{1, 0, 1, tensor});
-  EXPECT_EQ(mesh.size("data"), runtime.size() / tensor);
-  EXPECT_EQ(mesh.coordinate("tensor"), runtime.rank() % tensor);
-  for (const char* axis : {"tensor", "data", "pipeline"}) {
-    Communicator& group = mesh.group(axis);
-    EXPECT_EQ(&group, &mesh.group(axis));
-    EXPECT_EQ(group.name(), axis);
-    EXPECT_EQ(group.size(), mesh.size(axis));
-    EXPECT_EQ(group.rank(), mesh.coordinate(axis));
-    const std::vector<int> members = mesh.shape().group(axis, runtime.rank());
-    const std::int64_t expected = std::accumulate(members.begin(), members.end(), std::int64_t{0});
-    EXPECT_EQ(group.all_reduce_scalar(std::int64_t{runtime.rank()}, Reduction::sum), expected);
   }
 }
 
