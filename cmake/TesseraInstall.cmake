@@ -12,6 +12,13 @@ set(exported ${targets} tessera_tessera)
 if(TARGET tessera_cuda_toolkit)
   list(APPEND exported tessera_cuda_toolkit)
 endif()
+if(TARGET tessera_fortran)
+  list(APPEND exported tessera_fortran)
+  get_target_property(modules tessera_fortran Fortran_MODULE_DIRECTORY)
+  install(FILES ${modules}/tessera.mod DESTINATION ${TESSERA_FORTRAN_MODULES})
+  configure_file(cmake/tessera-fortran.pc.in ${CMAKE_CURRENT_BINARY_DIR}/tessera-fortran.pc @ONLY)
+  install(FILES ${CMAKE_CURRENT_BINARY_DIR}/tessera-fortran.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+endif()
 install(TARGETS ${exported} EXPORT TesseraTargets
   ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR} LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}
   RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})

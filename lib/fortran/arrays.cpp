@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+// Between the Fortran module and the C interface: arrays of any type and rank arrive as descriptors
+// of the compiler and leave as tessera_array.
+extern "C" {
+#include <ISO_Fortran_binding.h>
+}
+
+#include "c/guard.hpp"
+
+namespace tessera::fortran {
+namespace {
+
+tessera_dtype dtype_of(const CFI_cdesc_t& array, const char* name) {
+  switch (array.type) {
+    case CFI_type_float:
+      return TESSERA_FP32;
+    case CFI_type_double:
+      return TESSERA_FP64;
+    case CFI_type_int32_t:
+      return TESSERA_INT32;
+    case CFI_type_int64_t:
+      return TESSERA_INT64;
+    default:
+      fail(Code::invalid_argument,
+           fmt::format("`{}` is neither real(real32), real(real64), integer(int32) nor "
+                       "integer(int64)",
+                       name));
+  }
+}
+
+/// The caller's memory as it lies: column-major, with strides where it is a section.
+class Array {
+ public:
+  Array(const CFI_cdesc_t* given, const char* name) : present_(given != nullptr) {
+    if (!present_) return;
+    TESSERA_CHECK(given->rank <= TESSERA_MAX_RANK, Code::invalid_argument,
+                  fmt::format("`{}` has rank {}; at most {} is possible", name,
+                              static_cast<int>(given->rank), int{TESSERA_MAX_RANK}));
+    array_.data = given->base_addr;
+    array_.dtype = dtype_of(*given, name);
+    array_.rank = given->rank;
+    array_.order = TESSERA_COLUMN_MAJOR;
+    for (int i = 0; i < given->rank; ++i) {
+      array_.dims[i] = given->dim[i].extent;
+      array_.strides[i] = given->dim[i].sm / static_cast<CFI_index_t>(given->elem_len);
+    }
+  }
+  const tessera_array* get() const { return present_ ? &array_ : nullptr; }
+
+ private:
+  bool present_;
+  tessera_array array_{};
+};
+
+/// Passes the code of a function of the C interface, which has kept its message, through a guard.
+template <typename Body>
+tessera_code forward(Body&& body) {
+  tessera_code code = TESSERA_OK;
+  const tessera_code own = c::guard([&] { code = body(); });
+  return own != TESSERA_OK ? own : code;
+}
+
+}  // namespace
+}  // namespace tessera::fortran
+
+using tessera::fortran::Array;
+using tessera::fortran::forward;
+
+extern "C" {
+
+tessera_code tessera_fortran_optimizer_create(tessera_runtime* runtime, const char* config,
+                                              int reduction, tessera_optimizer** optimizer) {
+  tessera_optimizer_options options{};
+  options.struct_size = sizeof options;
+  options.config = config;
+  options.reduction = static_cast<tessera_reduction>(reduction);
+  return tessera_optimizer_create(runtime, &options, optimizer);
+}
+
+tessera_code tessera_fortran_optimizer_add(tessera_optimizer* optimizer, const char* name,
+                                           const CFI_cdesc_t* parameter,
+                                           const CFI_cdesc_t* gradient) {
+  return forward([&] {
+    return tessera_optimizer_add(optimizer, name, Array(parameter, "parameter").get(),
+                                 Array(gradient, "gradient").get(), nullptr);
+  });
+}
+
+tessera_code tessera_fortran_network_create(tessera_runtime* runtime, const char* config,
+                                            tessera_network** network) {
+  tessera_network_options options{};
+  options.struct_size = sizeof options;
+  options.config = config;
+  return tessera_network_create(runtime, &options, network);
+}
+
+tessera_code tessera_fortran_network_observe(tessera_network* network, const CFI_cdesc_t* inputs,
+                                             const CFI_cdesc_t* targets) {
+  return forward([&] {
+    return tessera_network_observe(network, Array(inputs, "inputs").get(),
+                                   Array(targets, "targets").get());
+  });
+}
+
+tessera_code tessera_fortran_network_train_step(tessera_network* network, const CFI_cdesc_t* inputs,
+                                                const CFI_cdesc_t* targets, double* loss) {
+  return forward([&] {
+    return tessera_network_train_step(network, Array(inputs, "inputs").get(),
+                                      Array(targets, "targets").get(), loss);
+  });
+}
+
+tessera_code tessera_fortran_network_evaluate(tessera_network* network, const CFI_cdesc_t* inputs,
+                                              const CFI_cdesc_t* targets, double* loss) {
+  return forward([&] {
+    return tessera_network_evaluate(network, Array(inputs, "inputs").get(),
+                                    Array(targets, "targets").get(), loss);
+  });
+}
+
+tessera_code tessera_fortran_network_predict(tessera_network* network, const CFI_cdesc_t* inputs,
+                                             const CFI_cdesc_t* outputs) {
+  return forward([&] {
+    return tessera_network_predict(network, Array(inputs, "inputs").get(),
+                                   Array(outputs, "outputs").get());
+  });
+}
+
+}  // extern "C"

@@ -1,0 +1,511 @@
+! SPDX-License-Identifier: Apache-2.0
+! Tessera for programs in Fortran: the C interface (tessera/tessera.h) as types with procedures.
+!
+! - Every procedure has an optional last argument ierr, which takes a TESSERA_ code; tessera_last_error() has the text.
+!   Without ierr an error stops the program with that text.
+! - Arrays are real(real32), real(real64), integer(int32) or integer(int64) of any rank, sections too; nothing is copied to
+!   change their order: the last dimension counts the samples, x(features, samples), and checkpoints show dimensions
+!   turned round.
+! - Objects may not be copied by assignment. They end when they go out of scope, or with destroy, which is collective
+!   like create; variables of the main program need destroy.
+module tessera
+  use, intrinsic :: iso_c_binding
+  use, intrinsic :: iso_fortran_env, only: int64, real64
+#ifdef TESSERA_HAVE_MPI_F08
+  use mpi_f08, only: MPI_Comm
+#endif
+  implicit none
+  private
+
+  public :: tessera_runtime, tessera_network, tessera_optimizer, tessera_step
+  public :: tessera_last_error, tessera_version
+
+  integer, parameter, public :: TESSERA_OK = 0, TESSERA_INVALID_ARGUMENT = 1, TESSERA_INVALID_CONFIG = 2, &
+    TESSERA_NOT_SUPPORTED = 3, TESSERA_OUT_OF_MEMORY = 4, TESSERA_IO = 5, TESSERA_NOT_SAVED = 6, TESSERA_MPI = 7, &
+    TESSERA_CUDA = 8, TESSERA_NCCL = 9, TESSERA_TIMEOUT = 10, TESSERA_PEER_FAILED = 11, TESSERA_NOT_A_NUMBER = 12, &
+    TESSERA_INTERNAL = 13
+  integer, parameter, public :: TESSERA_SUM = 0, TESSERA_MEAN = 1
+
+  !> Tessera's part of the MPI job.
+  type :: tessera_runtime
+    private
+    type(c_ptr) :: handle = c_null_ptr
+  contains
+    procedure, private :: runtime_create
+#ifdef TESSERA_HAVE_MPI_F08
+    procedure, private :: runtime_create_f08
+    generic :: create => runtime_create, runtime_create_f08
+#else
+    generic :: create => runtime_create
+#endif
+    procedure :: destroy => runtime_destroy
+    final :: runtime_final
+  end type
+
+  !> What a step did; the same on every rank. As tessera_step in C.
+  type, bind(C) :: tessera_step
+    integer(c_size_t) :: struct_size = 0
+    integer(c_int64_t) :: step = 0
+    real(c_double) :: loss = 0
+    real(c_double) :: learning_rate = 0
+    real(c_double) :: gradient_norm = 0
+    real(c_double) :: loss_scale = 1
+    integer(c_int32_t) :: skipped = 0
+  end type
+
+  !> A network by configuration, trained on the program's data.
+  type :: tessera_network
+    private
+    type(c_ptr) :: handle = c_null_ptr
+  contains
+    procedure :: create => network_create
+    procedure :: observe => network_observe
+    procedure :: train_step => network_train_step
+    procedure :: last_step => network_last_step
+    procedure :: evaluate => network_evaluate
+    procedure :: predict => network_predict
+    procedure :: save => network_save
+    procedure :: load => network_load
+    procedure :: client_state => network_client_state
+    procedure :: steps => network_steps
+    procedure :: destroy => network_destroy
+    final :: network_final
+  end type
+
+  !> The partitioned optimizer on the program's own arrays, which have to be contiguous and targets.
+  type :: tessera_optimizer
+    private
+    type(c_ptr) :: handle = c_null_ptr
+  contains
+    procedure :: create => optimizer_create
+    procedure :: add => optimizer_add
+    procedure :: commit => optimizer_commit
+    procedure :: step => optimizer_step
+    procedure :: save => optimizer_save
+    procedure :: load => optimizer_load
+    procedure :: client_state => optimizer_client_state
+    procedure :: steps => optimizer_steps
+    procedure :: destroy => optimizer_destroy
+    final :: optimizer_final
+  end type
+
+  interface
+    function c_last_error() bind(C, name="tessera_last_error") result(text)
+      import :: c_ptr
+      type(c_ptr) :: text
+    end function
+    function c_version() bind(C, name="tessera_version") result(text)
+      import :: c_ptr
+      type(c_ptr) :: text
+    end function
+    function c_strlen(text) bind(C, name="strlen") result(length)
+      import :: c_ptr, c_size_t
+      type(c_ptr), value :: text
+      integer(c_size_t) :: length
+    end function
+
+    function c_runtime_create(communicator, options, runtime) bind(C, name="tessera_runtime_create_f") result(code)
+      import :: c_ptr, c_int
+      integer(c_int), value :: communicator
+      type(c_ptr), value :: options
+      type(c_ptr) :: runtime
+      integer(c_int) :: code
+    end function
+    function c_runtime_destroy(runtime) bind(C, name="tessera_runtime_destroy") result(code)
+      import :: c_ptr, c_int
+      type(c_ptr) :: runtime
+      integer(c_int) :: code
+    end function
+
+    function c_network_create(runtime, config, network) bind(C, name="tessera_fortran_network_create") result(code)
+      import :: c_ptr, c_int, c_char
+      type(c_ptr), value :: runtime
+      character(kind=c_char), intent(in) :: config(*)
+      type(c_ptr) :: network
+      integer(c_int) :: code
+    end function
+    function c_network_observe(network, inputs, targets) bind(C, name="tessera_fortran_network_observe") result(code)
+      import :: c_ptr, c_int
+      type(c_ptr), value :: network
+      type(*), intent(in), optional :: inputs(..), targets(..)
+      integer(c_int) :: code
+    end function
+    function c_network_train_step(network, inputs, targets, loss) &
+        bind(C, name="tessera_fortran_network_train_step") result(code)
+      import :: c_ptr, c_int, c_double
+      type(c_ptr), value :: network
+      type(*), intent(in) :: inputs(..), targets(..)
+      real(c_double) :: loss
+      integer(c_int) :: code
+    end function
+    function c_network_last_step(network, step) bind(C, name="tessera_network_last_step") result(code)
+      import :: c_ptr, c_int, tessera_step
+      type(c_ptr), value :: network
+      type(tessera_step) :: step
+      integer(c_int) :: code
+    end function
+    function c_network_evaluate(network, inputs, targets, loss) &
+        bind(C, name="tessera_fortran_network_evaluate") result(code)
+      import :: c_ptr, c_int, c_double
+      type(c_ptr), value :: network
+      type(*), intent(in) :: inputs(..), targets(..)
+      real(c_double) :: loss
+      integer(c_int) :: code
+    end function
+    function c_network_predict(network, inputs, outputs) bind(C, name="tessera_fortran_network_predict") result(code)
+      import :: c_ptr, c_int
+      type(c_ptr), value :: network
+      type(*), intent(in) :: inputs(..)
+      type(*) :: outputs(..)
+      integer(c_int) :: code
+    end function
+    function c_network_save(network, path, client_state) bind(C, name="tessera_network_save") result(code)
+      import :: c_ptr, c_int, c_char
+      type(c_ptr), value :: network
+      character(kind=c_char), intent(in) :: path(*), client_state(*)
+      integer(c_int) :: code
+    end function
+    function c_network_load(network, path) bind(C, name="tessera_network_load") result(code)
+      import :: c_ptr, c_int, c_char
+      type(c_ptr), value :: network
+      character(kind=c_char), intent(in) :: path(*)
+      integer(c_int) :: code
+    end function
+    function c_network_client_state(network, text) bind(C, name="tessera_network_client_state") result(code)
+      import :: c_ptr, c_int
+      type(c_ptr), value :: network
+      type(c_ptr) :: text
+      integer(c_int) :: code
+    end function
+    function c_network_steps(network, steps) bind(C, name="tessera_network_steps") result(code)
+      import :: c_ptr, c_int, c_int64_t
+      type(c_ptr), value :: network
+      integer(c_int64_t) :: steps
+      integer(c_int) :: code
+    end function
+    function c_network_destroy(network) bind(C, name="tessera_network_destroy") result(code)
+      import :: c_ptr, c_int
+      type(c_ptr) :: network
+      integer(c_int) :: code
+    end function
+
+    function c_optimizer_create(runtime, config, reduction, optimizer) &
+        bind(C, name="tessera_fortran_optimizer_create") result(code)
+      import :: c_ptr, c_int, c_char
+      type(c_ptr), value :: runtime
+      character(kind=c_char), intent(in) :: config(*)
+      integer(c_int), value :: reduction
+      type(c_ptr) :: optimizer
+      integer(c_int) :: code
+    end function
+    function c_optimizer_add(optimizer, name, parameter, gradient) &
+        bind(C, name="tessera_fortran_optimizer_add") result(code)
+      import :: c_ptr, c_int, c_char
+      type(c_ptr), value :: optimizer
+      character(kind=c_char), intent(in) :: name(*)
+      type(*), target :: parameter(..), gradient(..)
+      integer(c_int) :: code
+    end function
+    function c_optimizer_commit(optimizer) bind(C, name="tessera_optimizer_commit") result(code)
+      import :: c_ptr, c_int
+      type(c_ptr), value :: optimizer
+      integer(c_int) :: code
+    end function
+    function c_optimizer_step(optimizer, step) bind(C, name="tessera_optimizer_step") result(code)
+      import :: c_ptr, c_int, tessera_step
+      type(c_ptr), value :: optimizer
+      type(tessera_step) :: step
+      integer(c_int) :: code
+    end function
+    function c_optimizer_save(optimizer, path, client_state) bind(C, name="tessera_optimizer_save") result(code)
+      import :: c_ptr, c_int, c_char
+      type(c_ptr), value :: optimizer
+      character(kind=c_char), intent(in) :: path(*), client_state(*)
+      integer(c_int) :: code
+    end function
+    function c_optimizer_load(optimizer, path) bind(C, name="tessera_optimizer_load") result(code)
+      import :: c_ptr, c_int, c_char
+      type(c_ptr), value :: optimizer
+      character(kind=c_char), intent(in) :: path(*)
+      integer(c_int) :: code
+    end function
+    function c_optimizer_client_state(optimizer, text) bind(C, name="tessera_optimizer_client_state") result(code)
+      import :: c_ptr, c_int
+      type(c_ptr), value :: optimizer
+      type(c_ptr) :: text
+      integer(c_int) :: code
+    end function
+    function c_optimizer_steps(optimizer, steps) bind(C, name="tessera_optimizer_steps") result(code)
+      import :: c_ptr, c_int, c_int64_t
+      type(c_ptr), value :: optimizer
+      integer(c_int64_t) :: steps
+      integer(c_int) :: code
+    end function
+    function c_optimizer_destroy(optimizer) bind(C, name="tessera_optimizer_destroy") result(code)
+      import :: c_ptr, c_int
+      type(c_ptr) :: optimizer
+      integer(c_int) :: code
+    end function
+  end interface
+
+contains
+
+  ! --- Texts and errors ---
+
+  function to_fortran(text) result(copy)
+    type(c_ptr), intent(in) :: text
+    character(:), allocatable :: copy
+    character(kind=c_char), pointer :: letters(:)
+    integer :: i
+    call c_f_pointer(text, letters, [c_strlen(text)])
+    allocate (character(size(letters)) :: copy)
+    do i = 1, size(letters)
+      copy(i:i) = letters(i)
+    end do
+  end function
+
+  !> What the last call that failed said: what was wrong, the values, what to do.
+  function tessera_last_error() result(text)
+    character(:), allocatable :: text
+    text = to_fortran(c_last_error())
+  end function
+
+  !> "0.1.0"
+  function tessera_version() result(text)
+    character(:), allocatable :: text
+    text = to_fortran(c_version())
+  end function
+
+  subroutine finish(code, ierr)
+    integer(c_int), intent(in) :: code
+    integer, intent(out), optional :: ierr
+    if (present(ierr)) then
+      ierr = code
+    else if (code /= TESSERA_OK) then
+      error stop "tessera: " // tessera_last_error()
+    end if
+  end subroutine
+
+  function optional_text(text) result(given)
+    character(*), intent(in), optional :: text
+    character(:), allocatable :: given
+    given = c_null_char
+    if (present(text)) given = text // c_null_char
+  end function
+
+  ! --- Runtime ---
+
+  !> On duplicates of the communicator; MPI is initialised if nobody did. Collective.
+  subroutine runtime_create(self, communicator, ierr)
+    class(tessera_runtime), intent(inout) :: self
+    integer, intent(in) :: communicator
+    integer, intent(out), optional :: ierr
+    call finish(c_runtime_create(int(communicator, c_int), c_null_ptr, self%handle), ierr)
+  end subroutine
+
+#ifdef TESSERA_HAVE_MPI_F08
+  subroutine runtime_create_f08(self, communicator, ierr)
+    class(tessera_runtime), intent(inout) :: self
+    type(MPI_Comm), intent(in) :: communicator
+    integer, intent(out), optional :: ierr
+    call runtime_create(self, communicator%MPI_VAL, ierr)
+  end subroutine
+#endif
+
+  subroutine runtime_destroy(self, ierr)
+    class(tessera_runtime), intent(inout) :: self
+    integer, intent(out), optional :: ierr
+    call finish(c_runtime_destroy(self%handle), ierr)
+  end subroutine
+
+  subroutine runtime_final(self)
+    type(tessera_runtime), intent(inout) :: self
+    call self%destroy()
+  end subroutine
+
+  ! --- Network ---
+
+  !> config: YAML or JSON text with the sections model and engine of a run file. Collective.
+  subroutine network_create(self, runtime, config, ierr)
+    class(tessera_network), intent(inout) :: self
+    type(tessera_runtime), intent(in) :: runtime
+    character(*), intent(in) :: config
+    integer, intent(out), optional :: ierr
+    call finish(c_network_create(runtime%handle, config // c_null_char, self%handle), ierr)
+  end subroutine
+
+  !> Samples that decide how inputs and outputs are scaled, of all ranks together. Collective.
+  subroutine network_observe(self, inputs, targets, ierr)
+    class(tessera_network), intent(in) :: self
+    type(*), intent(in), optional :: inputs(..), targets(..)
+    integer, intent(out), optional :: ierr
+    call finish(c_network_observe(self%handle, inputs, targets), ierr)
+  end subroutine
+
+  !> One optimizer step on the samples of all ranks together; loss is their mean before it. Collective.
+  subroutine network_train_step(self, inputs, targets, loss, ierr)
+    class(tessera_network), intent(in) :: self
+    type(*), intent(in) :: inputs(..), targets(..)
+    real(real64), intent(out), optional :: loss
+    integer, intent(out), optional :: ierr
+    real(c_double) :: value
+    value = 0
+    call finish(c_network_train_step(self%handle, inputs, targets, value), ierr)
+    if (present(loss)) loss = value
+  end subroutine
+
+  subroutine network_last_step(self, step, ierr)
+    class(tessera_network), intent(in) :: self
+    type(tessera_step), intent(out) :: step
+    integer, intent(out), optional :: ierr
+    step%struct_size = c_sizeof(step)
+    call finish(c_network_last_step(self%handle, step), ierr)
+  end subroutine
+
+  !> The mean loss of the samples of all ranks together, without training. Collective.
+  subroutine network_evaluate(self, inputs, targets, loss, ierr)
+    class(tessera_network), intent(in) :: self
+    type(*), intent(in) :: inputs(..), targets(..)
+    real(real64), intent(out) :: loss
+    integer, intent(out), optional :: ierr
+    loss = 0
+    call finish(c_network_evaluate(self%handle, inputs, targets, loss), ierr)
+  end subroutine
+
+  !> What the network says to this rank's samples. Collective.
+  subroutine network_predict(self, inputs, outputs, ierr)
+    class(tessera_network), intent(in) :: self
+    type(*), intent(in) :: inputs(..)
+    type(*) :: outputs(..)
+    integer, intent(out), optional :: ierr
+    call finish(c_network_predict(self%handle, inputs, outputs), ierr)
+  end subroutine
+
+  !> One file with everything an exact resume needs: "name.h5", or a folder. client_state is JSON. Collective.
+  subroutine network_save(self, path, client_state, ierr)
+    class(tessera_network), intent(in) :: self
+    character(*), intent(in) :: path
+    character(*), intent(in), optional :: client_state
+    integer, intent(out), optional :: ierr
+    call finish(c_network_save(self%handle, path // c_null_char, optional_text(client_state)), ierr)
+  end subroutine
+
+  !> Collective.
+  subroutine network_load(self, path, ierr)
+    class(tessera_network), intent(in) :: self
+    character(*), intent(in) :: path
+    integer, intent(out), optional :: ierr
+    call finish(c_network_load(self%handle, path // c_null_char), ierr)
+  end subroutine
+
+  !> As the file that was loaded last has it.
+  function network_client_state(self) result(text)
+    class(tessera_network), intent(in) :: self
+    character(:), allocatable :: text
+    type(c_ptr) :: place
+    call finish(c_network_client_state(self%handle, place))
+    text = to_fortran(place)
+  end function
+
+  function network_steps(self) result(steps)
+    class(tessera_network), intent(in) :: self
+    integer(int64) :: steps
+    call finish(c_network_steps(self%handle, steps))
+  end function
+
+  subroutine network_destroy(self, ierr)
+    class(tessera_network), intent(inout) :: self
+    integer, intent(out), optional :: ierr
+    call finish(c_network_destroy(self%handle), ierr)
+  end subroutine
+
+  subroutine network_final(self)
+    type(tessera_network), intent(inout) :: self
+    call self%destroy()
+  end subroutine
+
+  ! --- Optimizer ---
+
+  !> config: a DeepSpeed configuration; gradients of the ranks are added, or averaged with TESSERA_MEAN. Collective.
+  subroutine optimizer_create(self, runtime, config, reduction, ierr)
+    class(tessera_optimizer), intent(inout) :: self
+    type(tessera_runtime), intent(in) :: runtime
+    character(*), intent(in) :: config
+    integer, intent(in), optional :: reduction
+    integer, intent(out), optional :: ierr
+    integer(c_int) :: how
+    how = TESSERA_SUM
+    if (present(reduction)) how = reduction
+    call finish(c_optimizer_create(runtime%handle, config // c_null_char, how, self%handle), ierr)
+  end subroutine
+
+  !> Lends an array and its gradient, of the same type and shape, until the optimizer is destroyed.
+  subroutine optimizer_add(self, name, parameter, gradient, ierr)
+    class(tessera_optimizer), intent(in) :: self
+    character(*), intent(in) :: name
+    type(*), target :: parameter(..), gradient(..)
+    integer, intent(out), optional :: ierr
+    call finish(c_optimizer_add(self%handle, name // c_null_char, parameter, gradient), ierr)
+  end subroutine
+
+  !> All arrays are there; they take the values of rank 0. Collective.
+  subroutine optimizer_commit(self, ierr)
+    class(tessera_optimizer), intent(in) :: self
+    integer, intent(out), optional :: ierr
+    call finish(c_optimizer_commit(self%handle), ierr)
+  end subroutine
+
+  !> Reduces the gradients over the ranks, clips, updates, and gathers the arrays. Collective.
+  subroutine optimizer_step(self, result, ierr)
+    class(tessera_optimizer), intent(in) :: self
+    type(tessera_step), intent(out), optional :: result
+    integer, intent(out), optional :: ierr
+    type(tessera_step) :: step
+    step%struct_size = c_sizeof(step)
+    call finish(c_optimizer_step(self%handle, step), ierr)
+    if (present(result)) result = step
+  end subroutine
+
+  !> As for networks. Collective.
+  subroutine optimizer_save(self, path, client_state, ierr)
+    class(tessera_optimizer), intent(in) :: self
+    character(*), intent(in) :: path
+    character(*), intent(in), optional :: client_state
+    integer, intent(out), optional :: ierr
+    call finish(c_optimizer_save(self%handle, path // c_null_char, optional_text(client_state)), ierr)
+  end subroutine
+
+  !> Collective.
+  subroutine optimizer_load(self, path, ierr)
+    class(tessera_optimizer), intent(in) :: self
+    character(*), intent(in) :: path
+    integer, intent(out), optional :: ierr
+    call finish(c_optimizer_load(self%handle, path // c_null_char), ierr)
+  end subroutine
+
+  function optimizer_client_state(self) result(text)
+    class(tessera_optimizer), intent(in) :: self
+    character(:), allocatable :: text
+    type(c_ptr) :: place
+    call finish(c_optimizer_client_state(self%handle, place))
+    text = to_fortran(place)
+  end function
+
+  function optimizer_steps(self) result(steps)
+    class(tessera_optimizer), intent(in) :: self
+    integer(int64) :: steps
+    call finish(c_optimizer_steps(self%handle, steps))
+  end function
+
+  subroutine optimizer_destroy(self, ierr)
+    class(tessera_optimizer), intent(inout) :: self
+    integer, intent(out), optional :: ierr
+    call finish(c_optimizer_destroy(self%handle), ierr)
+  end subroutine
+
+  subroutine optimizer_final(self)
+    type(tessera_optimizer), intent(inout) :: self
+    call self%destroy()
+  end subroutine
+
+end module

@@ -1,0 +1,188 @@
+! SPDX-License-Identifier: Apache-2.0
+! The Fortran module: networks and optimizers on arrays of several kinds, ranks and layouts, resuming, errors.
+program tessera_test
+  use, intrinsic :: iso_fortran_env, only: int32, int64, real32, real64, error_unit
+  use mpi_f08
+  use tessera
+  implicit none
+
+  integer :: failures = 0, rank
+  character(:), allocatable :: folder
+  character(256) :: argument
+
+  call MPI_Init()
+  call MPI_Comm_rank(MPI_COMM_WORLD, rank)
+  call get_command_argument(1, argument)
+  if (argument == "stop") call stop_with_the_text()
+  folder = trim(argument)
+  call learn()
+  call resume()
+  call take_arrays_as_they_lie()
+  call optimize()
+  call say_what_is_wrong()
+  call MPI_Allreduce(MPI_IN_PLACE, failures, 1, MPI_INTEGER, MPI_SUM, MPI_COMM_WORLD)
+  call MPI_Finalize()
+  if (failures > 0) error stop 1
+
+contains
+
+  subroutine expect(condition, what)
+    logical, intent(in) :: condition
+    character(*), intent(in) :: what
+    if (condition) return
+    write (error_unit, "(3a)") what, "; last error: ", tessera_last_error()
+    failures = failures + 1
+  end subroutine
+
+  function config(more) result(text)
+    character(*), intent(in) :: more
+    character(:), allocatable :: text
+    text = "model: {model_type: mlp, layer_sizes: [2, 16, 1], activation: tanh" // more // "}" // new_line("a") // &
+      "engine: {optimizer: {type: Adam, params: {lr: 0.02}}, zero_optimization: {stage: 2}}"
+  end function
+
+  ! x(features, samples), y(samples)
+  subroutine make_samples(x, y)
+    real(real64), intent(out) :: x(:, :), y(:)
+    integer :: i
+    do i = 1, size(y)
+      x(1, i) = sin(real(i + 100 * rank, real64))
+      x(2, i) = cos(0.37_real64 * i)
+      y(i) = 100 + 20 * x(1, i) * x(2, i)
+    end do
+  end subroutine
+
+  ! Everything is destroyed at the end of the procedure.
+  subroutine learn()
+    type(tessera_runtime) :: runtime
+    type(tessera_network) :: network
+    type(tessera_step) :: step
+    real(real64) :: x(2, 128), y(128), predicted(128), first, loss
+    integer :: i
+    call make_samples(x, y)
+    call runtime%create(MPI_COMM_WORLD)
+    call network%create(runtime, config(", normalize_inputs: true, normalize_outputs: true"))
+    call network%observe(x, y)
+    call network%evaluate(x, y, first)
+    do i = 1, 400
+      call network%train_step(x, y, loss)
+    end do
+    call expect(loss < 0.05 * first, "the loss gets small")
+    call network%predict(x, predicted)
+    call expect(maxval(abs(predicted - y)) < 8, "predictions are near")
+    call network%last_step(step)
+    call expect(step%step == 400 .and. step%learning_rate == 0.02_real64, "the last step")
+    call expect(network%steps() == 400, "steps")
+  end subroutine
+
+  subroutine resume()
+    type(tessera_runtime) :: runtime
+    type(tessera_network) :: network, other
+    real(real64) :: x(2, 32), y(32), expected(32), predicted(32)
+    integer :: i
+    call make_samples(x, y)
+    call runtime%create(MPI_COMM_WORLD%MPI_VAL)  ! an integer, as older programs have it
+    call network%create(runtime, config(""))
+    call other%create(runtime, config(""))
+    do i = 1, 10
+      if (i == 6) call network%save(folder // "/fortran.h5", client_state='{"time": 2.5}')
+      call network%train_step(x, y)
+    end do
+    call network%predict(x, expected)
+    call other%load(folder // "/fortran.h5")
+    call expect(other%client_state() == '{"time": 2.5}', "the client state")
+    do i = 6, 10
+      call other%train_step(x, y)
+    end do
+    call other%predict(x, predicted)
+    call expect(all(predicted == expected), "the same bits after a resume")
+  end subroutine
+
+  subroutine take_arrays_as_they_lie()
+    type(tessera_runtime) :: runtime
+    type(tessera_network) :: network
+    real(real64) :: x(2, 24), y(24), expected(24), wide(3, 24)
+    real(real32) :: narrow(2, 24), field(1, 2, 3, 4), state(2, 2, 3, 1, 4)
+    integer :: i
+    call make_samples(x, y)
+    call runtime%create(MPI_COMM_WORLD)
+    call network%create(runtime, config(""))
+    call network%predict(x, expected)
+    narrow = real(x, real32)
+    wide = -1
+    call network%predict(narrow, wide(2, :))
+    call expect(all(wide(2, :) == expected) .and. all(wide(1::2, :) == -1), "real32 in, a section out")
+    wide(3:1:-2, :) = x
+    call network%predict(wide(3:1:-2, ::1), y)
+    call expect(all(y == expected), "a section that runs backwards")
+    call network%predict(x(:, 1:24:2), y(1:12))
+    call expect(all(y(1:12) == expected(1:24:2)), "every other sample")
+    ! Several dimensions of features: 4 samples of 2 × 3 × 1 in one case, wrong for this network.
+    state = 0
+    field = 0
+    call network%predict(state, field, i)
+    call expect(i == TESSERA_INVALID_ARGUMENT, "features that do not fit")
+  end subroutine
+
+  subroutine optimize()
+    type(tessera_runtime) :: runtime
+    type(tessera_optimizer) :: optimizer
+    type(tessera_step) :: step
+    real(real32), target :: w(3, 2), dw(3, 2), goal(3, 2)
+    integer :: i
+    goal = reshape([1, 2, 3, 4, 5, 6], [3, 2])
+    w = 0
+    call runtime%create(MPI_COMM_WORLD)
+    call optimizer%create(runtime, "{optimizer: {type: SGD, params: {lr: 0.25}}, gradient_clipping: 0}", TESSERA_MEAN)
+    call optimizer%add("w", w, dw)
+    call optimizer%commit()
+    do i = 1, 40
+      dw = w - goal
+      call optimizer%step(step)
+    end do
+    call expect(maxval(abs(w - goal)) < 1e-3, "descent reaches the goal")
+    call expect(step%gradient_norm < 1e-2 .and. step%skipped == 0, "the gradient's norm")
+    call optimizer%save(folder // "/own.h5")
+    w = 0
+    call optimizer%load(folder // "/own.h5")
+    call expect(maxval(abs(w - goal)) < 1e-3, "loaded")
+    call expect(optimizer%steps() == 40_int64, "the file's step")
+    call expect(optimizer%client_state() == "", "no client state")
+    call optimizer%add("late", w, dw, i)
+    call expect(i == TESSERA_INVALID_ARGUMENT, "too late to add")
+    call optimizer%destroy()
+    call optimizer%destroy()
+  end subroutine
+
+  subroutine say_what_is_wrong()
+    type(tessera_runtime) :: runtime
+    type(tessera_network) :: network
+    integer :: code
+    integer(int32) :: whole(2, 3)
+    logical :: flags(3)
+    call network%create(runtime, config(""), code)
+    call expect(code == TESSERA_INVALID_ARGUMENT, "no runtime yet")
+    call runtime%create(MPI_COMM_NULL, code)
+    call expect(code == TESSERA_INVALID_ARGUMENT, "no communicator")
+    call runtime%create(MPI_COMM_WORLD, code)
+    call expect(code == TESSERA_OK, "a runtime")
+    call network%create(runtime, config(", activatoin: relu"), code)
+    call expect(code == TESSERA_INVALID_CONFIG, "a misspelt key")
+    call expect(index(tessera_last_error(), "activation") > 0, "what it should have been")
+    call network%create(runtime, config(""), code)
+    whole = 1
+    flags = .true.
+    call network%predict(whole, flags, code)
+    call expect(code == TESSERA_INVALID_ARGUMENT, "logicals")
+    call expect(index(tessera_last_error(), "real(real32)") > 0, "which types there are")
+    call expect(index(tessera_version(), ".") > 0, "the version")
+  end subroutine
+
+  subroutine stop_with_the_text()
+    type(tessera_runtime) :: runtime
+    type(tessera_network) :: network
+    call runtime%create(MPI_COMM_WORLD)
+    call network%create(runtime, "model: {model_type: mlp, layer_sizes: [2, 1], loss: mae}")
+  end subroutine
+
+end program
