@@ -75,9 +75,9 @@ class Engine {
   /// counted as traffic. Errors: io, and no new file.
   ///
   /// Asynchronous: returns when the file is begun; the state is copied while the next step computes
-  /// gradients, and written while training goes on. The file is there when a later train_step()
-  /// reports it, or finish_save() does; training stays the same to the bit. Only one save is under
-  /// way: the next one waits for it, and throws if it failed.
+  /// gradients (from a GPU: before it returns), and written while training goes on. The file is
+  /// there when a later train_step() reports it, or finish_save() does; training stays the same to
+  /// the bit. Only one save is under way: the next one waits for it, and throws if it failed.
   SaveOutcome save_checkpoint(const std::string& folder, const SaveOptions& options = {});
   /// Waits for the asynchronous save that is under way, if there is one. Its failure is in the
   /// outcome.
