@@ -26,14 +26,26 @@ engine::Learner& learner_of(tessera_network* network) {
   return value_of(network, "network");
 }
 
-/// A caller's samples in the network's types.
+/// A caller's samples in the network's types. A descriptor that is wrong on one rank is an error of
+/// all of them. Collective.
 struct Samples {
   Tensor inputs, targets;
 
+  Samples(engine::Learner& learner, const tessera_array* given_inputs) {
+    agreeing(learner.engine().group(), [&] { read_inputs(learner, given_inputs); });
+  }
   Samples(engine::Learner& learner, const tessera_array* given_inputs,
-          const tessera_array* given_targets)
-      : inputs(read(given_inputs, learner.network().input_type(), "inputs")),
-        targets(read(given_targets, learner.network().target_type(), "targets")) {}
+          const tessera_array* given_targets) {
+    agreeing(learner.engine().group(), [&] {
+      read_inputs(learner, given_inputs);
+      targets = read(given_targets, learner.network().target_type(), "targets");
+    });
+  }
+
+ private:
+  void read_inputs(engine::Learner& learner, const tessera_array* given) {
+    inputs = read(given, learner.network().input_type(), "inputs");
+  }
 };
 
 Tensor read_if_given(const tessera_array* array, DType dtype, const char* name) {
@@ -99,8 +111,7 @@ tessera_code tessera_network_predict(tessera_network* network, const tessera_arr
                                      const tessera_array* outputs) {
   return guard([&] {
     engine::Learner& learner = learner_of(network);
-    c::write(learner.predict(c::read(inputs, learner.network().input_type(), "inputs")), outputs,
-             "outputs");
+    c::write(learner.predict(Samples(learner, inputs).inputs), outputs, "outputs");
   });
 }
 

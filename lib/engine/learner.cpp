@@ -63,19 +63,6 @@ void Learner::observe(const Tensor& inputs, const Tensor& targets) {
   if (statistics[1] != nullptr) observe_together(group_, *statistics[1], targets);
 }
 
-void Learner::check(const Tensor& inputs, const Tensor& targets) const {
-  TESSERA_CHECK(
-      inputs.dtype() == network_->input_type() && targets.dtype() == network_->target_type(),
-      Code::invalid_argument,
-      fmt::format("inputs are {} and targets {}, but the network takes {} and {}",
-                  to_string(inputs.dtype()), to_string(targets.dtype()),
-                  to_string(network_->input_type()), to_string(network_->target_type())));
-  TESSERA_CHECK(
-      samples_of(inputs) == samples_of(targets), Code::invalid_argument,
-      fmt::format("there are {} samples of inputs {}, but {} of targets {}", samples_of(inputs),
-                  inputs.shape().to_string(), samples_of(targets), targets.shape().to_string()));
-}
-
 /// Number of this rank's first sample in the global batch: dropout depends on it.
 std::int64_t Learner::first_sample(std::int64_t samples) {
   const Traffic::Pause pause(group_.traffic());
@@ -87,7 +74,7 @@ std::int64_t Learner::first_sample(std::int64_t samples) {
 }
 
 StepOutcome Learner::train_step(const Tensor& inputs, const Tensor& targets) {
-  agreeing(group_, [&] { check(inputs, targets); });
+  agreeing(group_, [&] { network_->check(inputs, &targets); });
   const std::int64_t samples = samples_of(inputs), first = first_sample(samples);
   std::vector<nn::Batch> batches;
   for (std::int64_t k = 0; k < micro_batches_; ++k) {
@@ -103,7 +90,7 @@ StepOutcome Learner::train_step(const Tensor& inputs, const Tensor& targets) {
 }
 
 double Learner::evaluate(const Tensor& inputs, const Tensor& targets) {
-  agreeing(group_, [&] { check(inputs, targets); });
+  agreeing(group_, [&] { network_->check(inputs, &targets); });
   const Traffic::Pause pause(group_.traffic());
   nn::Batch batch;
   batch.ids = inputs;
@@ -118,6 +105,7 @@ double Learner::evaluate(const Tensor& inputs, const Tensor& targets) {
 
 Tensor Learner::predict(const Tensor& inputs) {
   const Traffic::Pause pause(group_.traffic());
+  agreeing(group_, [&] { network_->check(inputs, nullptr); });
   autograd::Tape tape(autograd::Recording::off, &engine_.hooks());
   return network_->predict(tape, inputs);
 }

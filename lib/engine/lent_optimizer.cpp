@@ -29,6 +29,7 @@ class LentOptimizer::Arrays final : public nn::Network {
   }
 
   std::string config_json() const override { return "{}"; }
+  void check(const Tensor&, const Tensor*) const override { no_mathematics(); }
   autograd::Loss forward_loss(autograd::Tape&, const nn::Batch&) override { no_mathematics(); }
   std::int64_t count_targets(const Tensor&) const override { no_mathematics(); }
   Tensor predict(autograd::Tape&, const Tensor&) override { no_mathematics(); }

@@ -258,6 +258,17 @@ TEST(CNetwork, RefusesWhatCannotBe) {
                  TESSERA_NOT_SUPPORTED, "cuda");
   network = make(world, mlp());
   tessera_array inputs = samples.inputs(), targets = samples.targets();
+  double loss = 0;
+  // What is wrong on the last rank alone is an error of all.
+  tessera_array local = inputs;
+  if (world.rank == world.size - 1) local.dims[1] = 1;
+  EXPECT_REFUSED(tessera_network_train_step(network, &local, &targets, nullptr),
+                 TESSERA_INVALID_ARGUMENT, "[samples, 2]");
+  EXPECT_REFUSED(tessera_network_predict(network, &local, &targets), TESSERA_INVALID_ARGUMENT,
+                 "[samples, 2]");
+  if (world.rank == world.size - 1) local.rank = 11;
+  EXPECT_REFUSED(tessera_network_evaluate(network, &local, &targets, &loss),
+                 TESSERA_INVALID_ARGUMENT, "rank 11");
   EXPECT_REFUSED(tessera_network_train_step(network, &inputs, nullptr, nullptr),
                  TESSERA_INVALID_ARGUMENT, "`targets` is NULL");
   EXPECT_REFUSED(tessera_network_train_step(network, &targets, &targets, nullptr),

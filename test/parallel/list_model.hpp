@@ -55,6 +55,7 @@ class ListModel : public nn::Model {
   std::int64_t vocabulary() const override { return 0; }
   std::int64_t positions() const override { return 0; }
   std::string config_json() const override { return "{}"; }
+  void check(const Tensor&, const Tensor*) const override { no_mathematics(); }
   std::int64_t training_flops(std::int64_t, std::int64_t) const override { return 0; }
   std::int64_t activation_bytes(std::int64_t, std::int64_t) const override { return 0; }
   autograd::Loss forward_loss(autograd::Tape&, const nn::Batch&) override { no_mathematics(); }

@@ -16,7 +16,8 @@ namespace tessera::engine {
 /// Makes the network of a configuration and its engine. Batches are the program's: each rank brings
 /// its own samples, any number of them, which may differ from rank to rank and be none. Tensors
 /// have the network's types, nn::Network::input_type() and target_type(), and are samples along
-/// their first dimension; they are read before a call returns.
+/// their first dimension; they are read before a call returns. Samples that do not fit the network
+/// on one rank are an error on all.
 ///
 /// Collective: everything but the queries, over `group`, which must outlive it.
 class Learner {
@@ -41,8 +42,6 @@ class Learner {
 
  private:
   std::int64_t first_sample(std::int64_t samples);
-  void check(const Tensor& inputs, const Tensor& targets) const;
-
   Communicator& group_;
   std::unique_ptr<nn::Network> network_;
   Engine engine_;

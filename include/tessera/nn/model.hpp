@@ -84,6 +84,9 @@ class Network {
   /// Element types of Batch::ids and Batch::targets.
   virtual DType input_type() const = 0;
   virtual DType target_type() const = 0;
+  /// Throws invalid_argument for inputs, or targets (nullptr: none), that it cannot take;
+  /// beforehand and without communication, so that ranks may agree on it.
+  virtual void check(const Tensor& inputs, const Tensor* targets) const = 0;
 
   /// Scaling of inputs and of outputs, where the network has that, else nullptr.
   virtual std::vector<Standardization*> statistics() { return {nullptr, nullptr}; }

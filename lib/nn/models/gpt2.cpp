@@ -144,6 +144,15 @@ void Gpt2::check_ids(const Tensor& ids, std::int64_t past) const {
                             past + ids.size(1), config_.n_positions));
 }
 
+void Gpt2::check(const Tensor& ids, const Tensor* targets) const {
+  check_ids(ids, 0);
+  TESSERA_CHECK(
+      targets == nullptr || (targets->dtype() == DType::int32 && targets->numel() == ids.numel()),
+      Code::invalid_argument,
+      fmt::format("the targets of ids {} are {} {}", ids.shape().to_string(),
+                  to_string(targets->dtype()), targets->shape().to_string()));
+}
+
 autograd::DropoutSite Gpt2::dropout_site(const Pass& pass, std::int64_t site,
                                          double probability) const {
   if (!pass.dropout) return {};

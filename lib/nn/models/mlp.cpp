@@ -86,6 +86,18 @@ void Mlp::add_layer(std::int64_t inputs, std::int64_t outputs, bool hidden) {
   units_.push_back(std::move(unit));
 }
 
+void Mlp::check(const Tensor& inputs, const Tensor* targets) const {
+  const Tensor rows = as_rows(inputs, config_.inputs(), "the inputs");
+  if (targets == nullptr) return;
+  const bool classes = config_.loss == "cross_entropy";
+  const Tensor wanted = classes ? *targets : as_rows(*targets, config_.outputs(), "the targets");
+  const std::int64_t samples = classes ? wanted.numel() : wanted.size(0);
+  TESSERA_CHECK(
+      targets->dtype() == target_type() && samples == rows.size(0), Code::invalid_argument,
+      fmt::format("{} targets of shape {} for {} samples of inputs", to_string(targets->dtype()),
+                  targets->shape().to_string(), rows.size(0)));
+}
+
 Value Mlp::hidden_layer(Tape& tape, Layer& layer, const Value& x) {
   Value y = autograd::linear(tape, x, layer.weight, &layer.bias, autograd::WeightLayout::out_in);
   if (has_norm())

@@ -62,6 +62,7 @@ class Gpt2 final : public Model {
   std::int64_t training_flops(std::int64_t rows, std::int64_t positions) const override;
   std::int64_t activation_bytes(std::int64_t rows, std::int64_t positions) const override;
 
+  void check(const Tensor& ids, const Tensor* targets) const override;
   autograd::Loss forward_loss(autograd::Tape& tape, const Batch& batch) override;
   Tensor logits(autograd::Tape& tape, const Tensor& ids) override;
   KvCache make_cache(std::int64_t rows, std::int64_t capacity, Device device = {}) const override;

@@ -49,6 +49,7 @@ class Mlp final : public Network {
   Standardization& output_statistics() { return output_statistics_; }
 
   std::string config_json() const override { return config_.to_json(); }
+  void check(const Tensor& inputs, const Tensor* targets) const override;
   autograd::Loss forward_loss(autograd::Tape& tape, const Batch& batch) override;
   std::int64_t count_targets(const Tensor& targets) const override;
   /// inputs as in a batch -> [samples, outputs] fp32; for cross_entropy these are logits.
