@@ -3,6 +3,7 @@
 #include <array>
 #include <cstdint>
 #include <cublasLt.h>
+#include <string>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -42,6 +43,17 @@ struct Product {
   void prefer(cublasLtMatmulPreferenceAttributes_t attribute, T value) {
     EXPECT_EQ(cublasLtMatmulPreferenceSetAttribute(&preference, attribute, &value, sizeof(value)),
               CUBLAS_STATUS_SUCCESS);
+  }
+  template <typename T>
+  cublasStatus_t set(cublasLtMatmulDescAttributes_t attribute, T value) {
+    return cublasLtMatmulDescSetAttribute(&operation, attribute, &value, sizeof(value));
+  }
+  void finish(cublasLtEpilogue_t epilogue, float* vector, float* auxiliary = nullptr,
+              std::int64_t stride = 0) {
+    EXPECT_EQ(set(CUBLASLT_MATMUL_DESC_EPILOGUE, epilogue), CUBLAS_STATUS_SUCCESS);
+    EXPECT_EQ(set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, vector), CUBLAS_STATUS_SUCCESS);
+    EXPECT_EQ(set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, auxiliary), CUBLAS_STATUS_SUCCESS);
+    EXPECT_EQ(set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, stride), CUBLAS_STATUS_SUCCESS);
   }
   cublasStatus_t choose() {
     return cublasLtMatmulAlgoGetHeuristic(handle, &operation, &a, &b, &d, &d, &preference,
@@ -123,6 +135,94 @@ TEST(EmulatedCublasLt, ReportsOperandsBeyondTheirArrays) {
   cudaStreamSynchronize(stream);
   ASSERT_EQ(faults.all().size(), 1u);
   EXPECT_NE(faults.text().find("operand A of 512 bytes"), std::string::npos) << faults.text();
+}
+
+/// Runs the product's only candidate: 8 x 4 sums of 16 terms 1/16, so 1 before the epilogue.
+Values run_epilogue(Product& product, const TestStream& stream) {
+  EXPECT_EQ(product.choose(), CUBLAS_STATUS_SUCCESS);
+  EXPECT_EQ(product.count, 1);
+  const DeviceArray<float> left(Values(128, 0.25f)), right(Values(64, 0.25f)), result(32);
+  EXPECT_EQ(product.run(0, left.data(), right.data(), result.data(), nullptr, 0, stream),
+            CUBLAS_STATUS_SUCCESS);
+  return result.read(stream);
+}
+
+// Values of the tanh approximation; the exact GELU of 2 is 1.95450.
+TEST(EmulatedCublasLt, GeluIsTheTanhApproximationAndKeepsItsArgument) {
+  const TestStream stream;
+  Product product;
+  const DeviceArray<float> bias(Values(8, 1)), argument(32);
+  product.finish(CUBLASLT_EPILOGUE_GELU_AUX_BIAS, bias.data(), argument.data(), 8);
+  for (const float y : run_epilogue(product, stream)) EXPECT_NEAR(y, 1.954598, 1e-6);
+  EXPECT_EQ(argument.read(stream), Values(32, 2));
+  product.finish(CUBLASLT_EPILOGUE_GELU_AUX, nullptr, argument.data(), 8);
+  for (const float y : run_epilogue(product, stream)) EXPECT_NEAR(y, 0.841192, 1e-6);
+  EXPECT_EQ(argument.read(stream), Values(32, 1));
+  product.finish(CUBLASLT_EPILOGUE_DGELU, nullptr, argument.data(), 8);
+  for (const float y : run_epilogue(product, stream)) EXPECT_NEAR(y, 1.082964, 1e-6);
+}
+
+TEST(EmulatedCublasLt, SumsAnOperandOverK) {
+  const TestStream stream;
+  const DeviceArray<float> rows(8), columns(4);
+  Product product;
+  product.finish(CUBLASLT_EPILOGUE_BGRADA, rows.data());
+  run_epilogue(product, stream);
+  EXPECT_EQ(rows.read(stream), Values(8, 4));
+  product.finish(CUBLASLT_EPILOGUE_BGRADB, columns.data());
+  EXPECT_EQ(product.choose(), CUBLAS_STATUS_NOT_SUPPORTED);  // k is contiguous in b
+  product.shape(product.b, 4, 16, 4);
+  EXPECT_EQ(product.set(CUBLASLT_MATMUL_DESC_TRANSB, CUBLAS_OP_T), CUBLAS_STATUS_SUCCESS);
+  run_epilogue(product, stream);
+  EXPECT_EQ(columns.read(stream), Values(4, 4));
+}
+
+TEST(EmulatedCublasLt, RefusesEpiloguesWithoutWhatTheyNeed) {
+  const TestStream stream;
+  const DeviceArray<float> vector(12), argument(40), operand(Values(128, 1)), result(32);
+  const auto run = [&](cublasLtEpilogue_t epilogue, float* sums, float* aux, std::int64_t stride) {
+    Product product;
+    product.finish(epilogue, sums, aux, stride);
+    const cublasStatus_t chosen = product.choose();
+    return chosen != CUBLAS_STATUS_SUCCESS
+               ? chosen
+               : product.run(0, operand.data(), operand.data(), result.data(), nullptr, 0, stream);
+  };
+  float *v = vector.data(), *a = argument.data();
+  EXPECT_EQ(run(CUBLASLT_EPILOGUE_GELU_AUX, nullptr, a, 8), CUBLAS_STATUS_SUCCESS);
+  EXPECT_EQ(run(CUBLASLT_EPILOGUE_GELU_AUX, nullptr, a, 7), CUBLAS_STATUS_INVALID_VALUE);
+  EXPECT_EQ(run(CUBLASLT_EPILOGUE_GELU_AUX, nullptr, a, 12), CUBLAS_STATUS_INVALID_VALUE);
+  EXPECT_EQ(run(CUBLASLT_EPILOGUE_GELU_AUX, nullptr, nullptr, 8), CUBLAS_STATUS_INVALID_VALUE);
+  EXPECT_EQ(run(CUBLASLT_EPILOGUE_GELU_AUX_BIAS, nullptr, a, 8), CUBLAS_STATUS_INVALID_VALUE);
+  EXPECT_EQ(run(CUBLASLT_EPILOGUE_BGRADA, nullptr, nullptr, 0), CUBLAS_STATUS_INVALID_VALUE);
+  EXPECT_EQ(run(CUBLASLT_EPILOGUE_BGRADA, v + 1, nullptr, 0), CUBLAS_STATUS_NOT_SUPPORTED);
+  EXPECT_EQ(run(CUBLASLT_EPILOGUE_DGELU, nullptr, a + 1, 8), CUBLAS_STATUS_NOT_SUPPORTED);
+  Product product;
+  EXPECT_EQ(product.set(CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_RELU_BIAS),
+            CUBLAS_STATUS_INVALID_VALUE);  // not emulated
+  stream.synchronize();
+}
+
+TEST(EmulatedCublasLt, ReportsAuxiliaryArraysThatAreTooShort) {
+  const TestStream stream;
+  const DeviceArray<float> argument(31), sums(7);
+  const auto fault_of = [&](cublasLtEpilogue_t epilogue, float* vector, float* aux) {
+    const DeviceArray<float> operand(Values(128, 1)), result(32);
+    Product product;
+    product.finish(epilogue, vector, aux, 8);
+    EXPECT_EQ(product.choose(), CUBLAS_STATUS_SUCCESS);
+    const Faults faults;
+    EXPECT_EQ(product.run(0, operand.data(), operand.data(), result.data(), nullptr, 0, stream),
+              CUBLAS_STATUS_SUCCESS);
+    cudaStreamSynchronize(stream);
+    return faults.text();
+  };
+  EXPECT_NE(fault_of(CUBLASLT_EPILOGUE_GELU_AUX, nullptr, argument.data())
+                .find("operand auxiliary of 128 bytes"),
+            std::string::npos);
+  EXPECT_NE(
+      fault_of(CUBLASLT_EPILOGUE_BGRADA, sums.data(), nullptr).find("operand sums of 32 bytes"),
+      std::string::npos);
 }
 
 }  // namespace

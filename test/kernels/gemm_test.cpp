@@ -85,6 +85,122 @@ struct Types {
   DType input, output;
 };
 
+double apply(Activation function, double x) {
+  constexpr double kScale = 0.7978845608028654;  // sqrt(2 / pi)
+  switch (function) {
+    case Activation::gelu_tanh:
+      return 0.5 * x * (1 + std::tanh(kScale * (x + 0.044715 * x * x * x)));
+    case Activation::gelu:
+      return 0.5 * x * (1 + std::erf(x / std::sqrt(2.0)));
+    default:
+      return x / (1 + std::exp(-x));
+  }
+}
+double derivative(Activation function, double x) {
+  constexpr double kStep = 1e-5;
+  return (apply(function, x + kStep) - apply(function, x - kStep)) / (2 * kStep);
+}
+
+/// a [m, k], b [k, n], packed and with `skip` elements before each; v = a b [+ bias] in fp64.
+struct Operands {
+  Operands(const Problem& p, Types types, bool transposed_a = false)
+      : a(random_array(types.input, p.skip + p.m * p.k, 1)),
+        b(random_array(types.input, p.skip + p.k * p.n, 2)),
+        bias(random_array(types.input, p.skip + p.n, 3)),
+        v(static_cast<std::size_t>(p.m * p.n)) {
+    const Doubles av = a.values(), bv = b.values(), biasv = bias.values();
+    const auto at = [&](std::int64_t i) { return static_cast<std::size_t>(p.skip + i); };
+    for (std::int64_t i = 0; i < p.m * p.n; ++i) {
+      const std::int64_t row = i / p.n, column = i % p.n;
+      double& sum = v[static_cast<std::size_t>(i)];
+      for (std::int64_t l = 0; l < p.k; ++l)
+        sum += av[at(transposed_a ? l * p.m + row : row * p.k + l)] * bv[at(l * p.n + column)];
+      if (p.bias) sum += biasv[at(column)];
+    }
+  }
+  TypedArray a, b, bias;
+  Doubles v;
+};
+
+Gemm describe_gemm(const Problem& p, Operands& operands, Types types, DeviceArrays& arrays) {
+  Gemm args{.a = skipped(arrays.at(operands.a), p.skip, types.input),
+            .b = skipped(arrays.at(operands.b), p.skip, types.input),
+            .c = nullptr,
+            .m = p.m,
+            .n = p.n,
+            .k = p.k};
+  if (p.bias) args.bias = skipped(arrays.at(operands.bias), p.skip, types.input);
+  args.beta = p.beta;
+  args.input_type = types.input;
+  args.output_type = types.output;
+  return args;
+}
+
+Doubles without_first(const TypedArray& array, std::int64_t skip) {
+  const Doubles values = array.values();
+  return {values.begin() + skip, values.end()};
+}
+
+void expect_values(const TypedArray& actual, std::int64_t skip, const Doubles& expected,
+                   const std::string& what) {
+  expect_close(TypedArray(actual.dtype(), without_first(actual, skip)), expected, 4, what);
+}
+
+/// There and back: c = f(v), then c = v f'(argument) with the argument that was kept.
+void check_activation(const Problem& p, Activation function, Types types, Device device) {
+  Operands operands(p, types);
+  TypedArray c(types.output, static_cast<std::size_t>(p.skip + p.m * p.n)), argument = c;
+  DeviceArrays arrays(device);
+  const auto place = [&](TypedArray& array) {
+    return const_cast<unsigned char*>(skipped(arrays.at(array), p.skip, types.output));
+  };
+  Gemm args = describe_gemm(p, operands, types, arrays);
+  args.c = place(c);
+  args.epilogue = GemmEpilogue::activation;
+  args.function = function;
+  args.argument = place(argument);
+  gemm(arrays.stream(), args);
+  arrays.fetch();
+  Doubles expected = operands.v;
+  for (double& x : expected) x = apply(function, x);
+  expect_values(argument, p.skip, operands.v, "argument: " + describe(p));
+  expect_values(c, p.skip, expected, "f: " + describe(p));
+  if (p.bias) return;
+  args.epilogue = GemmEpilogue::activation_gradient;
+  gemm(arrays.stream(), args);
+  arrays.fetch();
+  const Doubles kept = without_first(argument, p.skip);
+  for (std::size_t i = 0; i < expected.size(); ++i)
+    expected[i] = operands.v[i] * derivative(function, kept[i]);
+  expect_values(c, p.skip, expected, "gradient: " + describe(p));
+}
+
+void check_sums(const Problem& p, bool of_a, Types types, Device device) {
+  Operands operands(p, types, true);
+  const std::int64_t width = of_a ? p.m : p.n;
+  auto c = random_array(types.output, p.skip + p.m * p.n, 4);
+  auto sums = random_array(types.output, p.skip + width, 5);
+  Doubles expected = without_first(sums, p.skip), product = without_first(c, p.skip);
+  const Doubles summed = without_first(of_a ? operands.a : operands.b, p.skip);
+  for (std::size_t i = 0; i < product.size(); ++i)
+    product[i] = operands.v[i] + double{p.beta} * product[i];
+  for (std::int64_t i = 0; i < width; ++i) {
+    double& sum = expected[static_cast<std::size_t>(i)];
+    sum *= double{p.beta};
+    for (std::int64_t l = 0; l < p.k; ++l) sum += summed[static_cast<std::size_t>(l * width + i)];
+  }
+  DeviceArrays arrays(device);
+  Gemm args = describe_gemm(p, operands, types, arrays);
+  args.transpose_a = true;
+  args.c = const_cast<unsigned char*>(skipped(arrays.at(c), p.skip, types.output));
+  (of_a ? args.a_sums : args.b_sums) =
+      const_cast<unsigned char*>(skipped(arrays.at(sums), p.skip, types.output));
+  gemm(arrays.stream(), args);
+  arrays.fetch();
+  expect_values(c, p.skip, product, "product: " + describe(p));
+  expect_values(sums, p.skip, expected, "sums: " + describe(p));
+}
+
 class GemmTest : public ::testing::TestWithParam<std::tuple<Device, Types>> {
  protected:
   void check(const Problem& problem) {
@@ -142,6 +258,31 @@ TEST_P(GemmTest, EmptySums) {
   check({.m = 3, .n = 5, .k = 0, .beta = 1, .bias = true});
   check({.m = 0, .n = 5, .k = 2});
   check({.m = 3, .n = 0, .k = 2});
+}
+
+// In sizes and at places that cuBLASLt has the epilogue for, and others.
+TEST_P(GemmTest, EpiloguesAreTheProductThenTheFunction) {
+  const auto [device, types] = GetParam();
+  for (const Activation function : {Activation::gelu_tanh, Activation::gelu, Activation::silu})
+    for (const bool bias : {false, true})
+      for (const std::int64_t n : {24, 40, 33})
+        for (const std::int64_t skip : {0, 1})
+          check_activation({.m = 19, .n = n, .k = 48, .bias = bias, .skip = skip}, function, types,
+                           device);
+  check_activation({.m = 8, .n = 16, .k = 0, .bias = true}, Activation::gelu_tanh, types, device);
+  check_activation({.m = 0, .n = 16, .k = 8}, Activation::gelu_tanh, types, device);
+}
+
+TEST_P(GemmTest, SumsOfAnOperandAreColumnSums) {
+  const auto [device, types] = GetParam();
+  for (const bool of_a : {false, true})
+    for (const float beta : {0.0f, 1.0f})
+      for (const std::int64_t width : {32, 40, 33})
+        for (const std::int64_t skip : {0, 1})
+          check_sums({.m = width, .n = width + 8, .k = 51, .beta = beta, .skip = skip}, of_a, types,
+                     device);
+  check_sums({.m = 16, .n = 16, .k = 0}, true, types, device);
+  check_sums({.m = 0, .n = 16, .k = 3}, false, types, device);
 }
 
 TEST_P(GemmTest, FromSeveralThreadsAtOnce) {
@@ -279,6 +420,19 @@ TEST(Gemm, RefusesWhatItCannotDo) {
   args = good;
   args.k = -1;
   EXPECT_EQ(code_of(args), Code::invalid_argument);
+  args = good;
+  args.epilogue = GemmEpilogue::activation;
+  EXPECT_EQ(code_of(args), Code::invalid_argument);  // without an argument
+  args.argument = data + 12;
+  EXPECT_EQ(code_of(args), Code::internal);  // none: it is fine
+  args.beta = 1;
+  EXPECT_EQ(code_of(args), Code::invalid_argument);
+  args.beta = 0;
+  args.b_sums = data + 6;
+  EXPECT_EQ(code_of(args), Code::invalid_argument);
+  args = good;
+  args.a_sums = data + 6;
+  EXPECT_EQ(code_of(args), Code::invalid_argument);  // of an operand that is not transposed
   args = good;
   args.output_type = DType::bf16;
   EXPECT_EQ(code_of(args), Code::not_supported);

@@ -63,6 +63,9 @@ void embedding_backward(const Stream& stream, const EmbeddingBackward&) {
 void gemm(const Stream& stream, const Gemm&) {
   absent(stream, "gemm");
 }
+bool gemm_with_epilogue(const Stream& stream, const Gemm&) {
+  absent(stream, "gemm");
+}
 void layer_norm_forward(const Stream& stream, const LayerNormForward&) {
   absent(stream, "layer_norm_forward");
 }

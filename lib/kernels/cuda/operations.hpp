@@ -40,8 +40,11 @@ void cast(const Stream& stream, const void* x, DType x_type, void* y, DType y_ty
 void column_sum(const Stream& stream, const ColumnSum& args);
 void embedding_forward(const Stream& stream, const EmbeddingForward& args);
 void embedding_backward(const Stream& stream, const EmbeddingBackward& args);
-/// Leading dimensions are filled in.
+/// The product alone, m and n positive. Leading dimensions are filled in.
 void gemm(const Stream& stream, const Gemm& args);
+/// The product with its epilogue or sums in one step. False: there are none or cuBLASLt cannot, and
+/// nothing was done.
+bool gemm_with_epilogue(const Stream& stream, const Gemm& args);
 void layer_norm_forward(const Stream& stream, const LayerNormForward& args);
 void layer_norm_backward(const Stream& stream, const LayerNormBackward& args);
 void block_square_sums(const Stream& stream, const void* x, DType dtype, std::int64_t count,
