@@ -6,6 +6,8 @@
 
 #include "tessera/autograd/profiler.hpp"
 
+#include "autograd/record_activation.hpp"
+
 namespace tessera::autograd {
 namespace {
 
@@ -34,18 +36,24 @@ Tensor backward(const Stream& stream, Tensor dy, const Tensor& x, kernels::Activ
 
 }  // namespace
 
-Value activation(Tape& tape, const Value& x, kernels::Activation function, bool keep_output) {
-  Value y = tape.result(forward(tape.stream(), x.data(), function), x.requires_gradient());
+Value record_activation(Tape& tape, const Value& x, Tensor data, kernels::Activation function) {
+  Value y = tape.result(std::move(data), x.requires_gradient());
   if (!y.requires_gradient()) return y;
+  y.set_activation_origin({.function = function, .argument = x.data(), .slot = x.slot()});
   tape.record(
       {.name = "activation",
        .output = y.slot(),
        .backward_input =
-           [function, data = x.data(), slot = x.slot(), stream = tape.stream()](Tensor& dy) {
-             slot->add(stream, backward(stream, std::move(dy), data, function));
+           [function, argument = x.data(), slot = x.slot(), stream = tape.stream()](Tensor& dy) {
+             slot->add(stream, backward(stream, std::move(dy), argument, function));
            },
        .backward_weight = {}});
-  if (!keep_output)
+  return y;
+}
+
+Value activation(Tape& tape, const Value& x, kernels::Activation function, bool keep_output) {
+  Value y = record_activation(tape, x, forward(tape.stream(), x.data(), function), function);
+  if (!keep_output && y.requires_gradient())
     y.set_rebuild([function, data = x.data(), stream = tape.stream()] {
       return forward(stream, data, function);
     });

@@ -2,15 +2,18 @@
 // Affine map and its gradients as matrix products.
 #include "tessera/autograd/linear.hpp"
 
+#include <utility>
 #include <vector>
 
 #include <fmt/format.h>
 
+#include "tessera/autograd/activation.hpp"
 #include "tessera/autograd/profiler.hpp"
 #include "tessera/base/error.hpp"
 #include "tessera/kernels/elementwise.hpp"
 #include "tessera/kernels/gemm.hpp"
 
+#include "autograd/record_activation.hpp"
 #include "autograd/weight_gradient.hpp"
 
 namespace tessera::autograd {
@@ -34,23 +37,62 @@ Sizes sizes_of(const Value& x, const Weight& weight, const Weight* bias, WeightL
   return {inputs == 0 ? 0 : x.data().numel() / inputs, inputs, outputs, transposed};
 }
 
+Tensor empty_result(const Value& x, const Sizes& sizes) {
+  std::vector<std::int64_t> shape = x.shape().sizes();
+  shape.back() = sizes.outputs;
+  return Tensor(Shape(std::move(shape)), x.data().dtype(), x.data().device());
+}
+
+kernels::Gemm product(const Value& x, const Weight& weight, const Weight* bias,
+                      const Sizes& sizes) {
+  return {.a = x.data().data(),
+          .b = weight.value.data(),
+          .c = nullptr,
+          .bias = bias ? attached_value(*bias) : nullptr,
+          .m = sizes.rows,
+          .n = sizes.outputs,
+          .k = sizes.inputs,
+          .transpose_b = sizes.transposed,
+          .input_type = x.data().dtype(),
+          .output_type = x.data().dtype()};
+}
+
 Tensor forward(const Stream& stream, const Value& x, const Weight& weight, const Weight* bias,
                const Sizes& sizes) {
   const ProfileScope profile("gemm forward");
-  std::vector<std::int64_t> shape = x.shape().sizes();
-  shape.back() = sizes.outputs;
-  Tensor y(Shape(std::move(shape)), x.data().dtype(), x.data().device());
-  kernels::gemm(stream, {.a = x.data().data(),
-                         .b = weight.value.data(),
-                         .c = y.data(),
-                         .bias = bias ? attached_value(*bias) : nullptr,
-                         .m = sizes.rows,
-                         .n = sizes.outputs,
-                         .k = sizes.inputs,
-                         .transpose_b = sizes.transposed,
-                         .input_type = y.dtype(),
-                         .output_type = y.dtype()});
+  Tensor y = empty_result(x, sizes);
+  kernels::Gemm gemm = product(x, weight, bias, sizes);
+  gemm.c = y.data();
+  kernels::gemm(stream, gemm);
   return y;
+}
+
+/// f(x W + b); x W + b goes to `argument`.
+Tensor forward_activation(const Stream& stream, const Value& x, const Weight& weight,
+                          const Weight* bias, const Sizes& sizes, kernels::Activation function,
+                          const Tensor& argument) {
+  const ProfileScope profile("gemm forward");
+  Tensor y = empty_result(x, sizes);
+  kernels::Gemm gemm = product(x, weight, bias, sizes);
+  gemm.c = y.data();
+  gemm.epilogue = kernels::GemmEpilogue::activation;
+  gemm.function = function;
+  gemm.argument = argument.data();
+  kernels::gemm(stream, gemm);
+  return y;
+}
+
+kernels::Gemm input_product(const Tensor& dy, const Weight& weight, const Tensor& dx,
+                            const Sizes& sizes) {
+  return {.a = dy.data(),
+          .b = attached_value(weight),
+          .c = dx.data(),
+          .m = sizes.rows,
+          .n = sizes.inputs,
+          .k = sizes.outputs,
+          .transpose_b = !sizes.transposed,
+          .input_type = dy.dtype(),
+          .output_type = dy.dtype()};
 }
 
 /// dx (+)= dy W^T
@@ -58,40 +100,45 @@ void backward_input(const Stream& stream, const Tensor& dy, const Weight& weight
                     GradientSlot& slot, const Shape& shape, const Sizes& sizes) {
   const ProfileScope profile("gemm backward input");
   const GradientSlot::Target dx = slot.target(stream, shape, dy.dtype(), dy.device());
-  kernels::gemm(stream, {.a = dy.data(),
-                         .b = attached_value(weight),
-                         .c = dx.tensor.data(),
-                         .m = sizes.rows,
-                         .n = sizes.inputs,
-                         .k = sizes.outputs,
-                         .transpose_b = !sizes.transposed,
-                         .beta = dx.accumulate ? 1.0f : 0.0f,
-                         .input_type = dy.dtype(),
-                         .output_type = dy.dtype()});
+  kernels::Gemm gemm = input_product(dy, weight, dx.tensor, sizes);
+  gemm.beta = dx.accumulate ? 1.0f : 0.0f;
+  kernels::gemm(stream, gemm);
+}
+
+/// Where x = f(v): dv (+)= dy W^T * f'(v), past the function's own node.
+void backward_argument(const Stream& stream, const Tensor& dy, const Weight& weight,
+                       const ActivationOrigin& origin, const Sizes& sizes) {
+  const ProfileScope profile("gemm backward input");
+  Tensor dv(origin.argument.shape(), dy.dtype(), dy.device());
+  kernels::Gemm gemm = input_product(dy, weight, dv, sizes);
+  gemm.epilogue = kernels::GemmEpilogue::activation_gradient;
+  gemm.function = origin.function;
+  gemm.argument = origin.argument.data();
+  kernels::gemm(stream, gemm);
+  origin.slot->add(stream, std::move(dv));
 }
 
 /// dW (+)= x^T dy, or dy^T x for the transposed layout
-void backward_weight(const Stream& stream, const Tensor& dy, const Tensor& x, Weight& weight,
-                     const Sizes& sizes) {
-  const ProfileScope profile("gemm backward weight");
-  const GradientTarget target = gradient_target(weight);
+kernels::Gemm weight_product(const Tensor& dy, const Tensor& x, const GradientTarget& target,
+                             const Sizes& sizes) {
   const Tensor& left = sizes.transposed ? dy : x;
   const Tensor& right = sizes.transposed ? x : dy;
-  kernels::gemm(stream, {.a = left.data(),
-                         .b = right.data(),
-                         .c = target.data,
-                         .m = sizes.transposed ? sizes.outputs : sizes.inputs,
-                         .n = sizes.transposed ? sizes.inputs : sizes.outputs,
-                         .k = sizes.rows,
-                         .transpose_a = true,
-                         .beta = target.accumulate ? 1.0f : 0.0f,
-                         .input_type = dy.dtype(),
-                         .output_type = target.dtype});
+  return {.a = left.data(),
+          .b = right.data(),
+          .c = target.data,
+          .m = sizes.transposed ? sizes.outputs : sizes.inputs,
+          .n = sizes.transposed ? sizes.inputs : sizes.outputs,
+          .k = sizes.rows,
+          .transpose_a = true,
+          .beta = target.accumulate ? 1.0f : 0.0f,
+          .input_type = dy.dtype(),
+          .output_type = target.dtype};
 }
 
-void backward_bias(const Stream& stream, const Tensor& dy, Weight& bias, const Sizes& sizes) {
+/// db (+)= sum of dy over its rows
+void backward_bias(const Stream& stream, const Tensor& dy, const GradientTarget& target,
+                   const Sizes& sizes) {
   const ProfileScope profile("bias gradient");
-  const GradientTarget target = gradient_target(bias);
   kernels::column_sum(stream, {.x = dy.data(),
                                .y = target.data,
                                .output_type = target.dtype,
@@ -101,29 +148,69 @@ void backward_bias(const Stream& stream, const Tensor& dy, Weight& bias, const S
                                .dtype = dy.dtype()});
 }
 
+/// The bias's gradient in one step with the weight's, which reads dy too, where both are wanted and
+/// written alike.
+void backward_weight(const Stream& stream, const Tensor& dy, const Tensor& x, Weight& weight,
+                     Weight* bias, const Sizes& sizes) {
+  const GradientTarget dw = gradient_target(weight);
+  kernels::Gemm gemm = weight_product(dy, x, dw, sizes);
+  if (bias != nullptr) {
+    const GradientTarget db = gradient_target(*bias);
+    if (db.dtype == dw.dtype && db.accumulate == dw.accumulate)
+      (sizes.transposed ? gemm.a_sums : gemm.b_sums) = db.data;
+    else
+      backward_bias(stream, dy, db, sizes);
+  }
+  const ProfileScope profile("gemm backward weight");
+  kernels::gemm(stream, gemm);
+}
+
+/// The tape's side of y = x W + b, which has been computed.
+Value record_linear(Tape& tape, const Value& x, Weight& weight, Weight* bias, const Sizes& sizes,
+                    Tensor data) {
+  Weight* const trained_bias = bias != nullptr && bias->trainable ? bias : nullptr;
+  Value y = tape.result(std::move(data),
+                        x.requires_gradient() || weight.trainable || trained_bias != nullptr);
+  if (!y.requires_gradient()) return y;
+  Node node{.name = "linear", .output = y.slot(), .backward_input = {}, .backward_weight = {}};
+  if (x.requires_gradient())
+    node.backward_input = [&weight, sizes, slot = x.slot(), origin = x.activation_origin(),
+                           shape = x.shape(), stream = tape.stream()](Tensor& dy) {
+      if (origin)
+        backward_argument(stream, dy, weight, *origin, sizes);
+      else
+        backward_input(stream, dy, weight, *slot, shape, sizes);
+    };
+  if (weight.trainable)
+    node.backward_weight = [&weight, trained_bias, sizes, saved = x.save(),
+                            stream = tape.stream()](const Tensor& dy) {
+      backward_weight(stream, dy, saved.get(), weight, trained_bias, sizes);
+    };
+  else if (trained_bias != nullptr)
+    node.backward_weight = [trained_bias, sizes, stream = tape.stream()](const Tensor& dy) {
+      backward_bias(stream, dy, gradient_target(*trained_bias), sizes);
+    };
+  tape.record(std::move(node));
+  return y;
+}
+
 }  // namespace
 
 Value linear(Tape& tape, const Value& x, Weight& weight, Weight* bias, WeightLayout layout) {
   const Sizes sizes = sizes_of(x, weight, bias, layout);
-  const bool bias_trains = bias != nullptr && bias->trainable;
-  Value y = tape.result(forward(tape.stream(), x, weight, bias, sizes),
-                        x.requires_gradient() || weight.trainable || bias_trains);
-  if (!y.requires_gradient()) return y;
-  Node node{.name = "linear", .output = y.slot(), .backward_input = {}, .backward_weight = {}};
-  if (x.requires_gradient())
-    node.backward_input = [&weight, sizes, slot = x.slot(), shape = x.shape(),
-                           stream = tape.stream()](Tensor& dy) {
-      backward_input(stream, dy, weight, *slot, shape, sizes);
-    };
-  const SavedTensor saved = weight.trainable ? x.save() : SavedTensor();
-  if (weight.trainable || bias_trains)
-    node.backward_weight = [&weight, bias, bias_trains, sizes, saved,
-                            stream = tape.stream()](const Tensor& dy) {
-      if (weight.trainable) backward_weight(stream, dy, saved.get(), weight, sizes);
-      if (bias_trains) backward_bias(stream, dy, *bias, sizes);
-    };
-  tape.record(std::move(node));
-  return y;
+  return record_linear(tape, x, weight, bias, sizes,
+                       forward(tape.stream(), x, weight, bias, sizes));
+}
+
+Value linear_activation(Tape& tape, const Value& x, Weight& weight, Weight* bias,
+                        kernels::Activation function, bool keep_output, WeightLayout layout) {
+  if (!keep_output)
+    return activation(tape, linear(tape, x, weight, bias, layout), function, keep_output);
+  const Sizes sizes = sizes_of(x, weight, bias, layout);
+  const Tensor argument = empty_result(x, sizes);
+  Tensor y = forward_activation(tape.stream(), x, weight, bias, sizes, function, argument);
+  const Value inner = record_linear(tape, x, weight, bias, sizes, argument);
+  return record_activation(tape, inner, std::move(y), function);
 }
 
 }  // namespace tessera::autograd

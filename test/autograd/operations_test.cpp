@@ -75,6 +75,83 @@ TEST(Linear, MissingGradientIsAnError) {
   EXPECT_EQ(tape.size(), 0u);
 }
 
+TEST(LinearActivation, Gradients) {
+  for (const auto layout : {WeightLayout::in_out, WeightLayout::out_in})
+    for (const bool keep : {true, false}) {
+      const bool in_out = layout == WeightLayout::in_out;
+      Weight weight = random_weight(in_out ? Shape{5, 3} : Shape{3, 5}, 1);
+      Weight bias = random_weight(Shape{3}, 2);
+      Weight after = random_weight(Shape{3, 2}, 4);
+      GradientCheck check(
+          [&](Tape& tape, const Values& x) {
+            return linear(tape,
+                          linear_activation(tape, x[0], weight, &bias,
+                                            kernels::Activation::gelu_tanh, keep, layout),
+                          after, nullptr);
+          },
+          {random_tensor(Shape{2, 2, 5}, 3)}, {&weight, &bias, &after});
+      check.run();
+    }
+}
+
+// The second linear map's gradient passes by the function's own node: also when others use the
+// value too.
+TEST(LinearActivation, GradientsOfAValueWithSeveralUses) {
+  Weight weight = random_weight(Shape{5, 3}, 1);
+  Weight first = random_weight(Shape{3, 3}, 4), second = random_weight(Shape{3, 3}, 5);
+  GradientCheck check(
+      [&](Tape& tape, const Values& x) {
+        const Value y =
+            linear_activation(tape, x[0], weight, nullptr, kernels::Activation::gelu_tanh);
+        const Value sum = dropout_add(tape, linear(tape, y, first, nullptr),
+                                      linear(tape, y, second, nullptr), {});
+        return dropout_add(tape, y, sum, {});
+      },
+      {random_tensor(Shape{4, 5}, 3)}, {&weight, &first, &second});
+  check.run();
+}
+
+TEST(LinearActivation, IsTheTwoOperationsToTheBit) {
+  const auto run = [](bool together, DType dtype) {
+    Weight weight = random_weight(Shape{16, 24}, 1), bias = random_weight(Shape{24}, 2);
+    Weight after = random_weight(Shape{24, 8}, 4);
+    for (Weight* w : {&weight, &bias, &after}) w->value = w->value.to(dtype);
+    const Value x = Value::leaf(random_tensor(Shape{7, 16}, 3).to(dtype));
+    Tape tape(Recording::on);
+    const auto function = kernels::Activation::gelu_tanh;
+    Value y;
+    if (together) {
+      y = linear_activation(tape, x, weight, &bias, function);
+    } else {
+      const Value active = activation(tape, linear(tape, x, weight, &bias), function);
+      y = Value(active.data(), active.slot());  // without its origin
+    }
+    const Value z = linear(tape, y, after, nullptr);
+    tape.backward(z, random_tensor(Shape{7, 8}, 5).to(dtype));
+    std::vector<std::vector<float>> results;
+    for (const Tensor& tensor : {z.data(), x.gradient(), weight.gradient, bias.gradient})
+      results.push_back(to_vector(tensor.to(DType::fp32)));
+    return results;
+  };
+  for (const DType dtype : {DType::fp32, DType::bf16, DType::fp16})
+    EXPECT_EQ(run(true, dtype), run(false, dtype)) << to_string(dtype);
+}
+
+TEST(Linear, BiasGradientOfAnotherKindThanTheWeights) {
+  Weight weight = random_weight(Shape{5, 3}, 1), bias = random_weight(Shape{3}, 2);
+  Tape tape(Recording::on);
+  const Value y = linear(tape, Value(random_tensor(Shape{4, 5}, 3)), weight, &bias);
+  bias.gradient_written = true;  // is added to, while the weight's is overwritten
+  const std::vector<float> before = to_vector(bias.gradient);
+  const Tensor dy = random_tensor(Shape{4, 3}, 4);
+  tape.backward(y, dy);
+  for (std::size_t i = 0; i < 3; ++i) {
+    float sum = before[i];
+    for (std::size_t row = 0; row < 4; ++row) sum += dy.as<float>()[row * 3 + i];
+    EXPECT_NEAR(bias.gradient.as<float>()[i], sum, 1e-5f);
+  }
+}
+
 TEST(LayerNorm, Gradients) {
   for (const bool keep : {true, false}) {
     Weight weight = random_weight(Shape{7}, 8);

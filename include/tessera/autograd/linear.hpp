@@ -6,6 +6,7 @@
 
 #include "tessera/autograd/tape.hpp"
 #include "tessera/autograd/weight.hpp"
+#include "tessera/kernels/activation.hpp"
 
 namespace tessera::autograd {
 
@@ -15,5 +16,12 @@ enum class WeightLayout : std::uint8_t { in_out, out_in };
 /// x [..., inputs] -> [..., outputs]; bias [outputs] or nullptr. Saves x.
 Value linear(Tape& tape, const Value& x, Weight& weight, Weight* bias,
              WeightLayout layout = WeightLayout::in_out);
+
+/// activation(linear(x)), in one step where the device has one for that function; saves x and the
+/// function's argument. `keep_output` as in layer_norm; without it the function has a step of its
+/// own, which the backward pass repeats to the bit.
+Value linear_activation(Tape& tape, const Value& x, Weight& weight, Weight* bias,
+                        kernels::Activation function, bool keep_output = true,
+                        WeightLayout layout = WeightLayout::in_out);
 
 }  // namespace tessera::autograd

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "tessera/device/stream.hpp"
+#include "tessera/kernels/activation.hpp"
 #include "tessera/tensor/tensor.hpp"
 
 namespace tessera::autograd {
@@ -45,6 +46,14 @@ class SavedTensor {
   std::function<Tensor()> rebuild_;
 };
 
+/// How a value was made by a pointwise function. Who computes its gradient by a matrix product may
+/// multiply by the function's derivative in the same step and add the result to `slot`.
+struct ActivationOrigin {
+  kernels::Activation function;
+  Tensor argument;
+  std::shared_ptr<GradientSlot> slot;  // of the argument's gradient
+};
+
 /// A cheap handle; copies share elements and gradient.
 class Value {
  public:
@@ -68,6 +77,11 @@ class Value {
   /// Backward passes that need this value keep `rebuild` instead of the elements.
   void set_rebuild(std::function<Tensor()> rebuild) { rebuild_ = std::move(rebuild); }
   SavedTensor save() const { return rebuild_ ? SavedTensor(rebuild_) : SavedTensor(data_); }
+  /// nullptr: not by a pointwise function, or no gradient is wanted.
+  const std::shared_ptr<const ActivationOrigin>& activation_origin() const { return origin_; }
+  void set_activation_origin(ActivationOrigin origin) {
+    origin_ = std::make_shared<const ActivationOrigin>(std::move(origin));
+  }
   /// Gives the tensor up, e.g. to write a result in place of a value that nobody needs any more.
   Tensor take_data() { return std::exchange(data_, {}); }
 
@@ -75,6 +89,7 @@ class Value {
   Tensor data_;
   std::shared_ptr<GradientSlot> slot_;
   std::function<Tensor()> rebuild_;
+  std::shared_ptr<const ActivationOrigin> origin_;
 };
 
 }  // namespace tessera::autograd

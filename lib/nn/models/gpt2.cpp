@@ -7,7 +7,6 @@
 
 #include <fmt/format.h>
 
-#include "tessera/autograd/activation.hpp"
 #include "tessera/autograd/attention.hpp"
 #include "tessera/autograd/dropout.hpp"
 #include "tessera/autograd/embedding.hpp"
@@ -204,8 +203,8 @@ Value Gpt2::block_body(Tape& tape, const Pass& pass, std::int64_t layer, const V
   const auto mlp_branch = [&] {
     const Value normed =
         autograd::layer_norm(tape, middle, p.ln_2.weight, p.ln_2.bias, epsilon, keep);
-    const Value inner = autograd::linear(tape, normed, p.mlp.c_fc.weight, &p.mlp.c_fc.bias);
-    const Value active = autograd::activation(tape, inner, gpt2_activation(config_), keep);
+    const Value active = autograd::linear_activation(
+        tape, normed, p.mlp.c_fc.weight, &p.mlp.c_fc.bias, gpt2_activation(config_), keep);
     return autograd::linear(tape, active, p.mlp.c_proj.weight, &p.mlp.c_proj.bias);
   };
   return autograd::dropout_add(tape, middle, mlp_branch(), residual_site(mlp_site));
