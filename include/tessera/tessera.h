@@ -302,6 +302,18 @@ TESSERA_API tessera_code tessera_network_observe(tessera_network* network,
 TESSERA_API tessera_code tessera_network_train_step(tessera_network* network,
                                                     const tessera_array* inputs,
                                                     const tessera_array* targets, double* loss);
+/// A loss of the caller's own, for example of how well outputs obey an equation: it takes the
+/// outputs of `samples` samples, row-major [samples, outputs] in the caller's units, writes the
+/// gradient of their loss (zeros before) and returns the loss, added up over these samples. `first`
+/// is the number of the first one among this rank's. It may not call Tessera.
+typedef double (*tessera_loss_function)(int64_t first, int64_t samples, int64_t outputs,
+                                        const float* values, float* gradients, void* user);
+/// As train_step, with that loss; the step's is the mean over the samples of all ranks. For
+/// model_type mlp.
+TESSERA_API tessera_code tessera_network_train_step_with(tessera_network* network,
+                                                         const tessera_array* inputs,
+                                                         tessera_loss_function function, void* user,
+                                                         double* loss);
 /// What the last train_step did. A query.
 TESSERA_API tessera_code tessera_network_last_step(tessera_network* network, tessera_step* result);
 /// The mean loss of the samples of all ranks together, without training.

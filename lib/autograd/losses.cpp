@@ -8,6 +8,7 @@
 
 #include "tessera/base/error.hpp"
 #include "tessera/kernels/cross_entropy.hpp"
+#include "tessera/kernels/elementwise.hpp"
 
 namespace tessera::autograd {
 namespace {
@@ -19,7 +20,7 @@ Tensor make_gradient(const Value& value) {
 }
 
 Loss finish(Tape& tape, const char* name, const Value& value, Tensor gradient, double sum) {
-  if (tape.recording() && gradient) {
+  if (tape.recording() && gradient && value.requires_gradient()) {
     tape.record({.name = name,
                  .output = nullptr,
                  .backward_input = [gradient = std::move(gradient), slot = value.slot(),
@@ -81,6 +82,19 @@ Loss cross_entropy_loss(Tape& tape, const Value& logits, const Tensor& targets,
   for (std::int64_t row = 0; row < targets.numel(); ++row)
     sum += static_cast<double>(losses.as<float>()[row]);
   return finish(tape, "cross_entropy_loss", logits, std::move(gradient), sum);
+}
+
+Loss given_loss(Tape& tape, const Value& outputs,
+                const std::function<double(const Tensor&, const Tensor&)>& function,
+                float gradient_scale) {
+  const Stream& stream = tape.stream();
+  TESSERA_CHECK(stream.device().is_cpu(), Code::not_supported,
+                "losses of a program's own are not available on GPUs yet; use the CPU");
+  const Tensor gradient = Tensor::zeros(outputs.shape(), DType::fp32);
+  const double sum = function(outputs.data().to(DType::fp32), gradient);
+  kernels::scale(stream, gradient.data(), gradient_scale, gradient.data(), gradient.numel(),
+                 DType::fp32);
+  return finish(tape, "given_loss", outputs, gradient.to(outputs.data().dtype()), sum);
 }
 
 }  // namespace tessera::autograd

@@ -91,6 +91,22 @@ tessera_code tessera_network_train_step(tessera_network* network, const tessera_
   });
 }
 
+tessera_code tessera_network_train_step_with(tessera_network* network, const tessera_array* inputs,
+                                             tessera_loss_function function, void* user,
+                                             double* loss) {
+  return guard([&] {
+    engine::Learner& learner = learner_of(network);
+    TESSERA_CHECK(function != nullptr, Code::invalid_argument, "`function` is NULL");
+    const auto call = [=](std::int64_t first, const Tensor& outputs, const Tensor& gradients) {
+      return function(first, outputs.size(0), outputs.size(1), outputs.as<float>(),
+                      gradients.as<float>(), user);
+    };
+    network->last_step =
+        learner.train_step(Samples(learner, inputs).inputs, engine::Learner::LossFunction(call));
+    if (loss != nullptr) *loss = network->last_step.loss;
+  });
+}
+
 tessera_code tessera_network_last_step(tessera_network* network, tessera_step* result) {
   return guard([&] {
     learner_of(network);

@@ -75,6 +75,20 @@ std::int64_t Learner::first_sample(std::int64_t samples) {
 
 StepOutcome Learner::train_step(const Tensor& inputs, const Tensor& targets) {
   agreeing(group_, [&] { network_->check(inputs, &targets); });
+  return step(inputs, targets, nullptr);
+}
+
+StepOutcome Learner::train_step(const Tensor& inputs, const LossFunction& loss) {
+  agreeing(group_, [&] {
+    TESSERA_CHECK(
+        network_->takes_loss_function(), Code::not_supported,
+        "this type of model has a loss of its own and takes no other; model_type mlp does");
+    network_->check(inputs, nullptr);
+  });
+  return step(inputs, Tensor::zeros({samples_of(inputs)}, network_->target_type()), &loss);
+}
+
+StepOutcome Learner::step(const Tensor& inputs, const Tensor& targets, const LossFunction* loss) {
   const std::int64_t samples = samples_of(inputs), first = first_sample(samples);
   std::vector<nn::Batch> batches;
   for (std::int64_t k = 0; k < micro_batches_; ++k) {
@@ -84,6 +98,10 @@ StepOutcome Learner::train_step(const Tensor& inputs, const Tensor& targets) {
     batch.ids = inputs.rows(begin, end);
     batch.targets = targets.rows(begin, end);
     batch.first_row = first + begin;
+    if (loss != nullptr)
+      batch.loss = [loss, begin](const Tensor& outputs, const Tensor& gradients) {
+        return (*loss)(begin, outputs, gradients);
+      };
     batches.push_back(std::move(batch));
   }
   return engine_.train_step(batches);

@@ -186,6 +186,37 @@ TEST(CNetwork, DoesNotCareWhoHasTheSamples) {
   }
 }
 
+// The squared error of `user`'s targets; with it a network learns as with its own mse.
+double squares(std::int64_t first, std::int64_t samples, std::int64_t outputs, const float* values,
+               float* gradients, void* user) {
+  const auto& targets = *static_cast<const std::vector<float>*>(user);
+  double sum = 0;
+  for (std::int64_t i = 0; i < samples * outputs; ++i) {
+    const float d = values[i] - targets[static_cast<std::size_t>(first * outputs + i)];
+    gradients[i] = 2 * d;
+    sum += static_cast<double>(d) * static_cast<double>(d);
+  }
+  return sum;
+}
+
+TEST(CNetwork, LearnsFromALossOfTheCaller) {
+  const World world;
+  Samples samples(world);
+  const char* in_pieces = "  gradient_accumulation_steps: 2\n  train_micro_batch_size_per_gpu: 1\n";
+  tessera_network* network = make(world, mlp());
+  tessera_network* other = make(world, mlp("", 3) + in_pieces);
+  const tessera_array inputs = samples.inputs();
+  for (int step = 0; step < 20; ++step) {
+    double loss = 0;
+    ASSERT_OK(tessera_network_train_step_with(other, &inputs, squares, &samples.y, &loss));
+    EXPECT_NEAR(loss, train(network, samples, 1), 1e-5);
+  }
+  EXPECT_REFUSED(tessera_network_train_step_with(other, &inputs, nullptr, nullptr, nullptr),
+                 TESSERA_INVALID_ARGUMENT, "`function` is NULL");
+  EXPECT_OK(tessera_network_destroy(&network));
+  EXPECT_OK(tessera_network_destroy(&other));
+}
+
 TEST(CNetwork, LearnsClasses) {
   const World world;
   Samples samples(world);
@@ -226,6 +257,8 @@ TEST(CNetwork, TrainsGpt2ThroughTheSameCalls) {
     ASSERT_OK(tessera_network_train_step(network, &inputs, &targets, &loss));
   ASSERT_OK(tessera_network_evaluate(network, &inputs, &targets, &loss));
   EXPECT_LT(loss, 0.2);
+  EXPECT_REFUSED(tessera_network_train_step_with(network, &inputs, squares, nullptr, nullptr),
+                 TESSERA_NOT_SUPPORTED, "mlp");
   std::vector<float> logits(16 * 11);
   const tessera_array outputs = array_of(logits.data(), {2, 8, 11});
   ASSERT_OK(tessera_network_predict(network, &inputs, &outputs));

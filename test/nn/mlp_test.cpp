@@ -185,6 +185,53 @@ TEST(Mlp, NormalisesInputsAndOutputs) {
   EXPECT_THROW(other.mlp.set_extra_state(""), Error);
 }
 
+// The squared error, written as a program would.
+double squares(const Tensor& targets, const Tensor& outputs, const Tensor& gradients) {
+  double sum = 0;
+  for (std::int64_t i = 0; i < outputs.numel(); ++i) {
+    const float d = outputs.as<float>()[i] - targets.as<float>()[i];
+    gradients.as<float>()[i] = 2 * d;
+    sum += static_cast<double>(d) * static_cast<double>(d);
+  }
+  return sum;
+}
+
+TEST(Mlp, TakesALossOfTheProgram) {
+  Fixture own(small_config()), given(small_config());
+  given.batch.targets = Tensor::zeros({Fixture::kRows}, DType::fp32);
+  given.batch.loss = [&](const Tensor& outputs, const Tensor& gradients) {
+    return squares(own.batch.targets, outputs, gradients);
+  };
+  EXPECT_EQ(given.mlp.count_targets(given.batch.targets), Fixture::kRows);
+  EXPECT_NEAR(given.train(), own.train(), 1e-12);
+  for (std::size_t p = 0; p < own.owner.size(); ++p)
+    for (std::int64_t i = 0; i < own.owner.gradient(p).numel(); ++i)
+      EXPECT_EQ(given.owner.gradient(p).as<float>()[i], own.owner.gradient(p).as<float>()[i]);
+}
+
+TEST(Mlp, GivesOutputsToThatLossInItsUnits) {
+  MlpConfig config = small_config();
+  config.normalize_outputs = true;
+  Fixture net(config);
+  const Tensor targets = net.batch.targets;
+  net.mlp.output_statistics().observe(targets);
+  net.batch.loss = [&](const Tensor& outputs, const Tensor& gradients) {
+    return squares(targets, outputs, gradients);
+  };
+  net.train();
+  const Tensor gradient = net.owner.gradient(0).clone();
+  for (std::int64_t i = 0; i < gradient.numel(); ++i) {
+    float& element = net.owner.value(0).as<float>()[i];
+    const float before = element;
+    element = before + 2e-3f;
+    const double up = net.loss();
+    element = before - 2e-3f;
+    const double down = net.loss();
+    element = before;
+    EXPECT_NEAR(gradient.as<float>()[i], 0.5 * (up - down) / 4e-3, 1e-2) << i;
+  }
+}
+
 TEST(Mlp, RefusesOtherShapes) {
   Fixture net(small_config());
   net.batch.ids = random_rows(4, 2, 1);

@@ -2,6 +2,8 @@
 // Losses of a network's outputs, as sums over a micro-batch.
 #pragma once
 
+#include <functional>
+
 #include "tessera/autograd/head_loss.hpp"
 #include "tessera/autograd/tape.hpp"
 #include "tessera/kernels/element_loss.hpp"
@@ -18,5 +20,12 @@ Loss element_loss(Tape& tape, const Value& prediction, const Tensor& targets,
 /// Softmax cross-entropy: logits [..., classes], targets [...] int32 (negative: none).
 Loss cross_entropy_loss(Tape& tape, const Value& logits, const Tensor& targets,
                         float gradient_scale);
+
+/// A loss that somebody else computes: `function` takes the outputs in fp32, writes their gradient
+/// (zeros before) and returns the sum.
+Loss given_loss(
+    Tape& tape, const Value& outputs,
+    const std::function<double(const Tensor& outputs, const Tensor& gradients)>& function,
+    float gradient_scale);
 
 }  // namespace tessera::autograd

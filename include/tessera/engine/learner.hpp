@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 
 #include "tessera/comm/communicator.hpp"
@@ -35,6 +36,13 @@ class Learner {
   /// One optimizer step on the samples of all ranks together, in as many micro-batches as the
   /// configuration says.
   StepOutcome train_step(const Tensor& inputs, const Tensor& targets);
+  /// The same with a loss of the program's own, which is called for one micro-batch after the
+  /// other: `first` is the number of its first sample among this rank's. The step's loss is the
+  /// mean over the samples of all ranks. Errors: not_supported for networks that have no use for
+  /// it.
+  using LossFunction =
+      std::function<double(std::int64_t first, const Tensor& outputs, const Tensor& gradients)>;
+  StepOutcome train_step(const Tensor& inputs, const LossFunction& loss);
   /// The loss of the samples of all ranks together, without training.
   double evaluate(const Tensor& inputs, const Tensor& targets);
   /// What the network says to this rank's samples.
@@ -42,6 +50,7 @@ class Learner {
 
  private:
   std::int64_t first_sample(std::int64_t samples);
+  StepOutcome step(const Tensor& inputs, const Tensor& targets, const LossFunction* loss);
   Communicator& group_;
   std::unique_ptr<nn::Network> network_;
   Engine engine_;

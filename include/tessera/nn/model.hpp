@@ -29,6 +29,10 @@ struct ModelOptions {
   Recompute recompute = Recompute::none;
 };
 
+/// A program's own loss: takes a network's outputs [samples, outputs] fp32, as predict() returns
+/// them, writes their gradient (same shape) and returns the sum over the samples.
+using LossFunction = std::function<double(const Tensor& outputs, const Tensor& gradients)>;
+
 /// One micro-batch of one rank.
 struct Batch {
   // Of a language model [rows, positions] int32, where a target is the id that should follow
@@ -40,6 +44,7 @@ struct Batch {
   std::uint64_t step = 0;      // number of the optimizer step
   float gradient_scale = 1;    // 1 / global number of valid targets (times a loss scale)
   bool training = true;        // dropout on
+  LossFunction loss;           // instead of the network's own; `targets` is then [samples]
 
   /// The same with ids and targets on the stream's device.
   Batch on(const Stream& stream) const {
@@ -88,6 +93,8 @@ class Network {
   /// beforehand and without communication, so that ranks may agree on it.
   virtual void check(const Tensor& inputs, const Tensor* targets) const = 0;
 
+  /// Whether a batch may bring a loss of its own.
+  virtual bool takes_loss_function() const { return false; }
   /// Scaling of inputs and of outputs, where the network has that, else nullptr.
   virtual std::vector<Standardization*> statistics() { return {nullptr, nullptr}; }
   /// What belongs to the weights but is no tensor, a JSON text for checkpoints; "": nothing.

@@ -128,12 +128,28 @@ Value Mlp::forward(Tape& tape, const Tensor& inputs) {
 
 autograd::Loss Mlp::forward_loss(Tape& tape, const Batch& batch) {
   const Value outputs = forward(tape, batch.ids);
+  if (batch.loss) return given_loss(tape, outputs, batch);
   if (config_.loss == "cross_entropy")
     return autograd::cross_entropy_loss(tape, outputs, batch.targets, batch.gradient_scale);
   Tensor targets = as_rows(batch.targets, config_.outputs(), "the targets");
   if (config_.normalize_outputs) targets = output_statistics_.apply(targets);
   return autograd::element_loss(tape, outputs, targets, element_loss_of(config_.loss),
                                 static_cast<float>(config_.huber_delta), batch.gradient_scale);
+}
+
+/// The program sees outputs in its own units, so its gradient is stretched on the way back.
+autograd::Loss Mlp::given_loss(Tape& tape, const Value& outputs, const Batch& batch) const {
+  if (!config_.normalize_outputs)
+    return autograd::given_loss(tape, outputs, batch.loss, batch.gradient_scale);
+  const auto in_its_units = [&](const Tensor& scaled, const Tensor& gradients) {
+    const double sum = batch.loss(output_statistics_.invert(scaled), gradients);
+    auto* slope = gradients.as<float>();
+    const std::int64_t width = config_.outputs();
+    for (std::int64_t i = 0; i < gradients.numel(); ++i)
+      slope[i] *= static_cast<float>(output_statistics_.deviation(i % width));
+    return sum;
+  };
+  return autograd::given_loss(tape, outputs, in_its_units, batch.gradient_scale);
 }
 
 std::int64_t Mlp::count_targets(const Tensor& targets) const {

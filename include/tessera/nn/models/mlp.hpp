@@ -54,6 +54,7 @@ class Mlp final : public Network {
   std::int64_t count_targets(const Tensor& targets) const override;
   /// inputs as in a batch -> [samples, outputs] fp32; for cross_entropy these are logits.
   Tensor predict(autograd::Tape& tape, const Tensor& inputs) override;
+  bool takes_loss_function() const override { return true; }
   std::vector<Standardization*> statistics() override;
   DType target_type() const override;
   DType input_type() const override { return DType::fp32; }
@@ -69,6 +70,8 @@ class Mlp final : public Network {
   void add_layer(std::int64_t inputs, std::int64_t outputs, bool hidden);
   autograd::Value forward(autograd::Tape& tape, const Tensor& inputs);
   autograd::Value hidden_layer(autograd::Tape& tape, Layer& layer, const autograd::Value& x);
+  autograd::Loss given_loss(autograd::Tape& tape, const autograd::Value& outputs,
+                            const Batch& batch) const;
   bool has_norm() const { return config_.normalization == "layer_norm"; }
 
   MlpConfig config_;
