@@ -4,9 +4,12 @@
 #include <memory>
 
 #include <CLI/CLI.hpp>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "tessera/base/cpu_features.hpp"
 #include "tessera/base/error.hpp"
+#include "tessera/comm/mesh_drawing.hpp"
 #include "tessera/config/report.hpp"
 #include "tessera/engine/options.hpp"
 #include "tessera/engine/run_setup.hpp"
@@ -20,9 +23,32 @@ namespace {
 struct Arguments {
   RunFileArguments run_file;
   int ranks = 1;
+  int ranks_per_node = 0;  // 0: all on one
   bool json = false;
   bool markdown = false;
 };
+
+NodeMap nodes_of(const Arguments& arguments, const config::RunConfig& config) {
+  if (config.comm.nodes) return NodeMap::from_lists(*config.comm.nodes, arguments.ranks);
+  NodeMap nodes = NodeMap::single(arguments.ranks);
+  if (arguments.ranks_per_node > 0)
+    for (int r = 0; r < arguments.ranks; ++r)
+      nodes.node_of[static_cast<std::size_t>(r)] = r / arguments.ranks_per_node;
+  return nodes;
+}
+
+// Which rank sits where, and what would be better elsewhere.
+std::string describe_mesh(const Arguments& arguments, const config::RunConfig& config) {
+  const auto& [data, tensor, pipeline, sequence, expert] = config.mesh;
+  const MeshPlan plan({pipeline, data, sequence, tensor}, nodes_of(arguments, config));
+  const bool assumed = !config.comm.nodes && arguments.ranks_per_node == 0;
+  std::string text =
+      fmt::format("mesh: {} = {} rank(s) on {} node(s){}, as rank:coordinates\n{}",
+                  plan.shape().to_string(), arguments.ranks, plan.nodes().nodes(),
+                  assumed ? " (assumed, see --ranks-per-node)" : "", draw_mesh(plan));
+  for (const std::string& warning : plan.warnings()) text += fmt::format("warning: {}\n", warning);
+  return text;
+}
 
 int print_config(const Arguments& arguments) {
   if (launcher_rank() != 0) return 0;
@@ -33,6 +59,7 @@ int print_config(const Arguments& arguments) {
   config::ReadOptions options;
   options.set = arguments.run_file.set;
   options.allow_bare_engine = true;
+  options.describe = true;
   config::RunConfig config = config::read_run_file(arguments.run_file.file, options);
   if (config.bare_engine) {
     config::resolve(config, {arguments.ranks, has_bf16_instructions(), {}, {}, {}});
@@ -40,7 +67,12 @@ int print_config(const Arguments& arguments) {
     config = engine::describe_run(arguments.ranks, std::move(config)).config;
     engine::engine_options(config);  // says what no part can do
   }
-  std::cout << (arguments.json ? config::to_json(config) : config::print_resolved(config));
+  if (arguments.json)
+    std::cout << config::to_json(config);
+  else
+    std::cout << config::print_resolved(config) << "\n" << describe_mesh(arguments, config);
+  TESSERA_CHECK(config.unavailable.empty(), Code::not_supported,
+                fmt::format("{}", fmt::join(config.unavailable, "\n")));
   return 0;
 }
 
@@ -59,6 +91,10 @@ void add_config(CLI::App& app, Command& command) {
   sub->add_option("--ranks", arguments->ranks, "Ranks to resolve for")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
+  sub->add_option("--ranks-per-node", arguments->ranks_per_node,
+                  "Draw the mesh over nodes with that many ranks each (default: one node, or "
+                  "comm.nodes)")
+      ->check(CLI::PositiveNumber);
   sub->add_flag("--json", arguments->json, "Print JSON: {path: {value, source}}");
   sub->add_flag("--markdown", arguments->markdown, "Print doc/configuration.md")->group("");
   sub->callback([&command, arguments, file] {

@@ -59,7 +59,13 @@ void project_run(Values& values, RunSection& run) {
 }
 
 void project_mesh(Values& values, MeshConfig& mesh) {
-  mesh.data = static_cast<int>(values.integer("mesh.data").value_or(0));
+  const auto size = [&](const char* path, int open) {
+    return static_cast<int>(values.integer(path).value_or(open));
+  };
+  mesh.data = size("mesh.data", 0);
+  mesh.pipeline = size("mesh.pipeline", 1);
+  mesh.sequence = size("mesh.sequence", 1);
+  mesh.tensor = size("mesh.tensor", 1);
 }
 
 void project_comm(Values& values, CommConfig& comm) {

@@ -10,6 +10,7 @@
 #include "tessera/base/file.hpp"
 
 #include "config/check.hpp"
+#include "config/mesh.hpp"
 #include "config/named_type.hpp"
 #include "config/overrides.hpp"
 #include "config/parse.hpp"
@@ -156,13 +157,19 @@ class EntryBuilder {
       entries_.push_back(make_entry(one));
       found = true;
     }
-    if (found || !with_default || row.status != Status::supported) return;
+    const bool shown = row.status == Status::supported || is_mesh_size(row);
+    if (found || !with_default || !shown) return;
     Node value = parse_json(row.fallback, row.path);
     value.source = Source{};
     entries_.push_back(make_entry({row.path, &row, std::move(value)}));
   }
 
  private:
+  /// All sizes of the mesh stand together, also those that can only be 1 today.
+  static bool is_mesh_size(const Row& row) {
+    return row.status == Status::planned && row.path.starts_with("mesh.");
+  }
+
   const std::vector<Given>& given_;
   std::vector<Entry>& entries_;
 };
@@ -206,6 +213,13 @@ void fill_entries(RunConfig& config, const std::vector<Given>& given, Problems& 
   add_notices(named, config.notices);
 }
 
+void check_sizes(RunConfig& config, bool describe, Problems& problems) {
+  Problems unavailable;
+  Values values(config.entries);
+  check_mesh(values, problems, describe ? unavailable : problems);
+  config.unavailable = unavailable.messages();
+}
+
 }  // namespace
 
 RunConfig read_run_text(const std::string& text, const std::string& name,
@@ -218,6 +232,7 @@ RunConfig read_run_text(const std::string& text, const std::string& name,
   check_precision(root, problems);
   const std::vector<Given> given = walk(root, problems);
   fill_entries(config, given, problems);
+  check_sizes(config, options.describe, problems);
   problems.throw_if_any();
   check_consistency(config, problems);
   problems.throw_if_any();

@@ -13,6 +13,7 @@
 #include "tessera/base/shape.hpp"
 #include "tessera/config/reader.hpp"
 
+#include "config/mesh.hpp"
 #include "config/project.hpp"
 #include "config/values.hpp"
 
@@ -31,7 +32,8 @@ class Resolver {
       : config_(config), facts_(facts), values_(config.entries) {}
 
   void run() {
-    fill_mesh();
+    resolve_mesh(values_, facts_.ranks);
+    data_ = *values_.integer("mesh.data");
     fill_batch();
     fill_dtype();
     fill_warmup();
@@ -46,31 +48,6 @@ class Resolver {
  private:
   [[noreturn]] void refuse(std::string_view path, const std::string& what) {
     fail(Code::invalid_config, fmt::format("{}: {}", values_.place(path), what));
-  }
-
-  void fill_mesh() {
-    const auto same = values_.integer("engine.data_parallel_size");
-    if (values_.is_given("mesh.data")) {
-      data_ = *values_.integer("mesh.data");
-      if (same && *same != data_) {
-        refuse("engine.data_parallel_size",
-               fmt::format("`engine.data_parallel_size` is {}, but `mesh.data` is {} ({})", *same,
-                           data_, values_.place("mesh.data")));
-      }
-    } else if (same) {
-      data_ = *same;
-      values_.derive("mesh.data", make_integer(data_), "engine.data_parallel_size");
-    } else {
-      data_ = facts_.ranks.value_or(1);
-      values_.derive("mesh.data", make_integer(data_),
-                     facts_.ranks ? "the number of ranks" : "one rank, as no others are known");
-    }
-    if (facts_.ranks && data_ != *facts_.ranks) {
-      const std::string path = same ? "engine.data_parallel_size" : "mesh.data";
-      refuse(path, fmt::format("`{}` is {}, but there are {} ranks. Start {} ranks, or leave it at "
-                               "auto",
-                               path, data_, *facts_.ranks, data_));
-    }
   }
 
   std::optional<std::int64_t> given(const char* path) {
@@ -204,8 +181,11 @@ class Resolver {
 }  // namespace
 
 bool is_open(std::string_view path) {
-  static constexpr std::array<std::string_view, 11> paths = {
+  static constexpr std::array<std::string_view, 14> paths = {
+      "mesh.pipeline",
       "mesh.data",
+      "mesh.sequence",
+      "mesh.tensor",
       "engine.train_batch_size",
       "engine.train_micro_batch_size_per_gpu",
       "engine.gradient_accumulation_steps",

@@ -7,10 +7,11 @@ namespace {
 
 void add_tensor_parallel(RowList& rows) {
   rows.section("engine.tensor_parallel");
-  rows.not_yet("autotp_size", integer(0), "0", "As mesh.tensor.", "leave it at 0").with_off({"1"});
+  rows.planned("autotp_size", integer(0, 1e9), "0", "As mesh.tensor; 0 says nothing.",
+               "leave it at 0");
   rows.dependent("dtype", any_text(), "\"fp16\"");
   rows.dependent("tp_overlap_comm", flag(), "false");
-  rows.not_yet("tp.tp_size", integer(1), "1", "As mesh.tensor.", "leave it at 1");
+  rows.planned("tp.tp_size", integer(1, 1e9), "1", "As mesh.tensor.", "leave it at 1");
   rows.dependent("tp.tp_grain_size", integer(1), "1");
   rows.dependent("partition_config.use_default_specs", flag(), "null");
   rows.dependent("partition_config.layer_specs", any_list(), "null");

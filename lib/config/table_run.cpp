@@ -60,12 +60,18 @@ void add_run(RowList& rows) {
 void add_mesh(RowList& rows) {
   rows.section("mesh");
   rows.supported("data", integer(1, 1e9).or_auto(), "\"auto\"",
-                 "Ranks over which data and ZeRO are divided. auto: all there are.");
-  const Type size = integer(1, 1e9);
-  rows.not_yet("tensor", size, "1", "Ranks that share each matrix product.", "leave it at 1");
-  rows.not_yet("pipeline", size, "1", "Ranks that hold consecutive layers.", "leave it at 1");
-  rows.not_yet("sequence", size, "1", "Ranks that share each sequence.", "leave it at 1");
-  rows.not_yet("expert", size, "1", "Data ranks that hold different experts.", "leave it at 1");
+                 "Ranks over which data and ZeRO are divided. auto: what the other axes leave.");
+  const auto planned = [&](const char* axis, const char* meaning) {
+    rows.planned(axis, integer(1, 1e9).or_auto(), "\"auto\"", meaning, "leave it at 1");
+  };
+  planned("tensor",
+          "Ranks that share each matrix product. auto: as engine.tensor_parallel, else 1.");
+  planned("pipeline",
+          "Ranks that hold consecutive layers. auto: as engine.pipeline.stages, else 1.");
+  planned("sequence",
+          "Ranks that share each sequence. auto: as engine.sequence_parallel_size, else 1.");
+  rows.not_yet("expert", integer(1, 1e9), "1", "Data ranks that hold different experts.",
+               "leave it at 1");
 }
 
 void add_comm(RowList& rows) {

@@ -35,8 +35,8 @@ void add_layer_drop(RowList& rows) {
 
 void add_pipeline(RowList& rows) {
   rows.section("engine.pipeline");
-  rows.not_yet("stages", integer(1).or_auto(), "\"auto\"", "As mesh.pipeline.", "leave it at auto")
-      .with_off({"1"});
+  rows.planned("stages", integer(1, 1e9).or_auto(), "\"auto\"", "As mesh.pipeline.",
+               "leave it at auto");
   rows.dependent("partition", any_text(), "\"best\"", "How layers are divided.");
   rows.dependent("seed_layers", flag(), "false");
   rows.dependent("activation_checkpoint_interval", integer(0), "0");

@@ -174,22 +174,25 @@ std::string what_instead(const Row& row) {
 }  // namespace
 
 bool check_value(const std::string& path, const Row& row, const Node& value, Problems& problems) {
-  const auto refuse = [&](Code code, const std::string& what) {
-    problems.add(code, fmt::format("{}: `{}` is {}{}", value.source.to_string(), path,
-                                   describe(value), what));
-    return false;
-  };
   if (!fits(row.type, value)) {
-    return refuse(Code::invalid_config,
-                  fmt::format("; it must be {}{}", row.type.to_string(), hint_for(row, value)));
+    problems.add(Code::invalid_config,
+                 fmt::format("{}: `{}` is {}; it must be {}{}", value.source.to_string(), path,
+                             describe(value), row.type.to_string(), hint_for(row, value)));
+    return false;
   }
   const bool later =
       std::find(row.later.begin(), row.later.end(), to_json_text(value)) != row.later.end();
   if (later || (row.status == Status::not_yet && !is_off(row, value))) {
-    return refuse(Code::not_supported,
-                  fmt::format(", which is not available yet; {}", what_instead(row)));
+    problems.add(Code::not_supported, not_available(value.source.to_string(), path, row, value));
+    return false;
   }
   return true;
+}
+
+std::string not_available(const std::string& place, const std::string& path, const Row& row,
+                          const Node& value) {
+  return fmt::format("{}: `{}` is {}, which is not available yet; {}", place, path, describe(value),
+                     what_instead(row));
 }
 
 std::string advice(const std::string& key, const Branch& section) {

@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+// Sizes of the mesh, which both `mesh` and DeepSpeed's own keys can say.
+#pragma once
+
+#include <optional>
+
+#include "config/problems.hpp"
+#include "config/values.hpp"
+
+namespace tessera::config {
+
+/// Adds keys that say different sizes of one axis, and sizes on which nothing runs yet.
+void check_mesh(Values& values, Problems& contradictions, Problems& unavailable);
+
+/// Fills in the sizes that `mesh` leaves open: from DeepSpeed's keys, data from `ranks` (if they
+/// are known), others 1. Throws invalid_config when they do not fit the ranks.
+void resolve_mesh(Values& values, std::optional<int> ranks);
+
+}  // namespace tessera::config
