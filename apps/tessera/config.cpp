@@ -20,6 +20,8 @@
 namespace tessera::app {
 namespace {
 
+constexpr int kMostRanks = 1 << 20;
+
 struct Arguments {
   RunFileArguments run_file;
   int ranks = 1;
@@ -29,6 +31,8 @@ struct Arguments {
 };
 
 NodeMap nodes_of(const Arguments& arguments, const config::RunConfig& config) {
+  TESSERA_CHECK(!config.comm.nodes || arguments.ranks_per_node == 0, Code::invalid_config,
+                "comm.nodes says which ranks share a node: leave --ranks-per-node out");
   if (config.comm.nodes) return NodeMap::from_lists(*config.comm.nodes, arguments.ranks);
   NodeMap nodes = NodeMap::single(arguments.ranks);
   if (arguments.ranks_per_node > 0)
@@ -39,8 +43,9 @@ NodeMap nodes_of(const Arguments& arguments, const config::RunConfig& config) {
 
 // Which rank sits where, and what would be better elsewhere.
 std::string describe_mesh(const Arguments& arguments, const config::RunConfig& config) {
-  const auto& [data, tensor, pipeline, sequence, expert] = config.mesh;
-  const MeshPlan plan({pipeline, data, sequence, tensor}, nodes_of(arguments, config));
+  const config::MeshConfig& mesh = config.mesh;
+  const MeshPlan plan({mesh.pipeline, mesh.data, mesh.sequence, mesh.tensor},
+                      nodes_of(arguments, config));
   const bool assumed = !config.comm.nodes && arguments.ranks_per_node == 0;
   std::string text =
       fmt::format("mesh: {} = {} rank(s) on {} node(s){}, as rank:coordinates\n{}",
@@ -89,13 +94,14 @@ void add_config(CLI::App& app, Command& command) {
       ->allow_extra_args(false);
   arguments->ranks = launcher_size();
   sub->add_option("--ranks", arguments->ranks, "Ranks to resolve for")
-      ->check(CLI::PositiveNumber)
+      ->check(CLI::Range(1, kMostRanks))
       ->capture_default_str();
-  sub->add_option("--ranks-per-node", arguments->ranks_per_node,
-                  "Draw the mesh over nodes with that many ranks each (default: one node, or "
-                  "comm.nodes)")
-      ->check(CLI::PositiveNumber);
-  sub->add_flag("--json", arguments->json, "Print JSON: {path: {value, source}}");
+  auto* per_node = sub->add_option("--ranks-per-node", arguments->ranks_per_node,
+                                   "Draw the mesh over nodes with that many ranks each (default: "
+                                   "one node, or comm.nodes)")
+                       ->check(CLI::PositiveNumber);
+  sub->add_flag("--json", arguments->json, "Print JSON: {path: {value, source}}")
+      ->excludes(per_node);
   sub->add_flag("--markdown", arguments->markdown, "Print doc/configuration.md")->group("");
   sub->callback([&command, arguments, file] {
     if (file->empty() && !arguments->markdown) throw CLI::RequiredError("run_file");

@@ -45,7 +45,10 @@ TEST_F(ConfigTest, DrawsTheMesh) {
                         "node 0  0:d0     2:d1\n"
                         "node 1  1:d2     3:d3\n"))
       << two.out;
-  EXPECT_EQ(config("--ranks 3 --set 'comm.nodes=[[0, 2], [1, 3]]'").exit_code, 2);
+  for (const char* wrong : {"--ranks 3 --set 'comm.nodes=[[0, 2], [1, 3]]'",
+                            "--ranks 2 --set 'comm.nodes=[[0], [1]]' --ranks-per-node 1",
+                            "--json --ranks-per-node 1", "--ranks 2000000000"})
+    EXPECT_EQ(config(wrong).exit_code, 2) << wrong;
 }
 
 TEST_F(ConfigTest, DescribesMeshesThatTrainingRefuses) {
