@@ -11,13 +11,10 @@
 #include "tessera/kernels/dropout.hpp"
 #include "tessera/kernels/elementwise.hpp"
 
+#include "autograd/residual_sum.hpp"
+
 namespace tessera::autograd {
 namespace {
-
-/// Where the result goes: in place of x when this is its last handle.
-Tensor in_place_or_new(Tensor&& x) {
-  return x.unique() ? std::move(x) : Tensor(x.shape(), x.dtype(), x.device());
-}
 
 void run(const Stream& stream, const void* x, const Tensor* residual, const Tensor& y,
          const DropoutSite& site) {
@@ -68,17 +65,20 @@ Value dropout(Tape& tape, Value x, const DropoutSite& site) {
   return y;
 }
 
-Value dropout_add(Tape& tape, const Value& residual, Value x, const DropoutSite& site) {
+Tensor in_place_or_new(Tensor&& x) {
+  return x.unique() ? std::move(x) : Tensor(x.shape(), x.dtype(), x.device());
+}
+
+void check_branch(const Value& residual, const Value& x) {
   TESSERA_CHECK(residual.shape() == x.shape(), Code::invalid_argument,
                 fmt::format("a residual of shape {} and a branch of shape {}",
                             residual.shape().to_string(), x.shape().to_string()));
-  const auto slot = x.slot();
-  Tensor data = x.take_data();
-  x = Value();
-  const void* elements = data.data();
-  Tensor out = in_place_or_new(std::move(data));
-  run(tape.stream(), elements, &residual.data(), out, site);
-  Value y = tape.result(std::move(out), slot != nullptr || residual.requires_gradient());
+}
+
+Value record_dropout_add(Tape& tape, const Value& residual,
+                         const std::shared_ptr<GradientSlot>& slot, Tensor sum,
+                         const DropoutSite& site) {
+  Value y = tape.result(std::move(sum), slot != nullptr || residual.requires_gradient());
   if (!y.requires_gradient()) return y;
   tape.record(
       {.name = "dropout_add",
@@ -90,6 +90,17 @@ Value dropout_add(Tape& tape, const Value& residual, Value x, const DropoutSite&
            },
        .backward_weight = {}});
   return y;
+}
+
+Value dropout_add(Tape& tape, const Value& residual, Value x, const DropoutSite& site) {
+  check_branch(residual, x);
+  const auto slot = x.slot();
+  Tensor data = x.take_data();
+  x = Value();
+  const void* elements = data.data();
+  Tensor out = in_place_or_new(std::move(data));
+  run(tape.stream(), elements, &residual.data(), out, site);
+  return record_dropout_add(tape, residual, slot, std::move(out), site);
 }
 
 }  // namespace tessera::autograd

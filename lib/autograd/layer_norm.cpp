@@ -3,6 +3,7 @@
 #include "tessera/autograd/layer_norm.hpp"
 
 #include <memory>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -10,6 +11,7 @@
 #include "tessera/base/error.hpp"
 #include "tessera/kernels/layer_norm.hpp"
 
+#include "autograd/residual_sum.hpp"
 #include "autograd/weight_gradient.hpp"
 
 namespace tessera::autograd {
@@ -24,10 +26,12 @@ struct LayerNorm {
   std::int64_t rows, columns;
   Stream stream;
 
-  Tensor forward() const {
+  Tensor forward() const { return forward(x.data(), nullptr); }
+  /// With a residual, x becomes residual + branch first.
+  Tensor forward(const void* branch, const void* residual) const {
     const ProfileScope profile("layer norm forward");
     Tensor y(x.shape(), x.dtype(), x.device());
-    kernels::layer_norm_forward(stream, {.x = x.data(),
+    kernels::layer_norm_forward(stream, {.x = branch,
                                          .weight = attached_value(*weight),
                                          .bias = attached_value(*bias),
                                          .y = y.data(),
@@ -36,7 +40,9 @@ struct LayerNorm {
                                          .rows = rows,
                                          .columns = columns,
                                          .epsilon = epsilon,
-                                         .dtype = x.dtype()});
+                                         .dtype = x.dtype(),
+                                         .residual = residual,
+                                         .sum = residual != nullptr ? x.data() : nullptr});
     return y;
   }
 
@@ -76,22 +82,26 @@ struct LayerNorm {
   }
 };
 
-}  // namespace
-
-Value layer_norm(Tape& tape, const Value& x, Weight& weight, Weight& bias, float epsilon,
-                 bool keep_output) {
+LayerNorm make_layer_norm(const Tape& tape, Tensor x, Weight& weight, Weight& bias, float epsilon) {
   attached_value(weight);
   const std::int64_t columns = weight.value.numel();
   TESSERA_CHECK(
       columns > 0 && x.shape().rank() > 0 && x.shape()[-1] == columns, Code::invalid_argument,
       fmt::format("a LayerNorm over {} columns cannot take {}", columns, x.shape().to_string()));
-  LayerNorm op{x.data(), {},           {}, &weight, &bias, epsilon, x.data().numel() / columns,
-               columns,  tape.stream()};
+  const std::int64_t rows = x.numel() / columns;
+  LayerNorm op{std::move(x), {}, {}, &weight, &bias, epsilon, rows, columns, tape.stream()};
   if (tape.recording()) {
-    op.mean = Tensor(Shape{op.rows}, DType::fp32, x.data().device());
-    op.rstd = Tensor(Shape{op.rows}, DType::fp32, x.data().device());
+    op.mean = Tensor(Shape{rows}, DType::fp32, op.x.device());
+    op.rstd = Tensor(Shape{rows}, DType::fp32, op.x.device());
   }
-  Value y = tape.result(op.forward(), x.requires_gradient() || weight.trainable || bias.trainable);
+  return op;
+}
+
+/// The tape's side of y = op(x), which has been computed.
+Value record_layer_norm(Tape& tape, const LayerNorm& op, const Value& x, Tensor data,
+                        bool keep_output) {
+  Value y = tape.result(std::move(data),
+                        x.requires_gradient() || op.weight->trainable || op.bias->trainable);
   if (!y.requires_gradient()) return y;
   // A constant input still needs somewhere to write dx: the kernel computes all at once.
   const auto slot = x.requires_gradient() ? x.slot() : std::make_shared<GradientSlot>();
@@ -101,6 +111,33 @@ Value layer_norm(Tape& tape, const Value& x, Weight& weight, Weight& bias, float
                .backward_weight = {}});
   if (!keep_output) y.set_rebuild([op] { return op.forward(); });
   return y;
+}
+
+}  // namespace
+
+Value layer_norm(Tape& tape, const Value& x, Weight& weight, Weight& bias, float epsilon,
+                 bool keep_output) {
+  const LayerNorm op = make_layer_norm(tape, x.data(), weight, bias, epsilon);
+  return record_layer_norm(tape, op, x, op.forward(), keep_output);
+}
+
+NormedSum dropout_add_layer_norm(Tape& tape, const Value& residual, Value x,
+                                 const DropoutSite& site, Weight& weight, Weight& bias,
+                                 float epsilon, bool keep_output) {
+  if (site.probability > 0) {
+    const Value sum = dropout_add(tape, residual, std::move(x), site);
+    return {sum, layer_norm(tape, sum, weight, bias, epsilon, keep_output)};
+  }
+  check_branch(residual, x);
+  const auto slot = x.slot();
+  Tensor branch = x.take_data();
+  x = Value();
+  const void* elements = branch.data();
+  const LayerNorm op =
+      make_layer_norm(tape, in_place_or_new(std::move(branch)), weight, bias, epsilon);
+  Tensor y = op.forward(elements, residual.data().data());
+  const Value sum = record_dropout_add(tape, residual, slot, op.x, site);
+  return {sum, record_layer_norm(tape, op, sum, std::move(y), keep_output)};
 }
 
 }  // namespace tessera::autograd

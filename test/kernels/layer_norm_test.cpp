@@ -52,18 +52,19 @@ struct Case {
     for (double& value : values) value += shift;
     return {type, values};
   }
-  void forward() {
-    on_device::layer_norm_forward({.x = x.data(),
-                                   .weight = weight.data(),
-                                   .bias = bias.data(),
-                                   .y = y.data(),
-                                   .mean = mean.data(),
-                                   .rstd = rstd.data(),
-                                   .rows = rows,
-                                   .columns = columns,
-                                   .epsilon = static_cast<float>(kEpsilon),
-                                   .dtype = dtype});
+  LayerNormForward forward_args() {
+    return {.x = x.data(),
+            .weight = weight.data(),
+            .bias = bias.data(),
+            .y = y.data(),
+            .mean = mean.data(),
+            .rstd = rstd.data(),
+            .rows = rows,
+            .columns = columns,
+            .epsilon = static_cast<float>(kEpsilon),
+            .dtype = dtype};
   }
+  void forward() { on_device::layer_norm_forward(forward_args()); }
   LayerNormBackward backward_args(TypedArray& dx, TypedArray& dweight, TypedArray& dbias) {
     return {.dy = dy.data(),
             .x = x.data(),
@@ -110,6 +111,25 @@ TEST_P(LayerNorm, WorksWithoutBiasAndStatistics) {
                                  .epsilon = static_cast<float>(kEpsilon),
                                  .dtype = GetParam()});
   testing::expect_close(c.y, reference(c.x.values(), c.weight.values(), Doubles(65)));
+}
+
+TEST_P(LayerNorm, OfASumIsTheSumThenTheNormToTheBit) {
+  for (const Size size : {Size{3, 3}, Size{17, 65}, Size{9, 768}, Size{2, 9000}})
+    for (const bool in_place : {false, true}) {
+      Case apart(GetParam(), size), together(GetParam(), size);
+      const auto residual = testing::random_array(GetParam(), size.rows * size.columns, 5);
+      TypedArray sum(GetParam(), residual.size());
+      auto args = together.forward_args();
+      args.residual = residual.data();
+      args.sum = in_place ? together.x.data() : sum.data();
+      on_device::layer_norm_forward(args);
+      on_device::add(residual.data(), apart.x.data(), apart.x.data(), size.rows * size.columns,
+                     GetParam());
+      apart.forward();
+      EXPECT_TRUE((in_place ? together.x : sum) == apart.x);
+      EXPECT_TRUE(together.y == apart.y);
+      EXPECT_TRUE(together.mean == apart.mean && together.rstd == apart.rstd);
+    }
 }
 
 TEST(LayerNormAccuracy, MeanFarFromZero) {

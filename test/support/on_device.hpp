@@ -216,6 +216,8 @@ inline void layer_norm_forward(LayerNormForward args) {
   mirror(args.y, args.rows * args.columns, args.dtype);
   mirror(args.mean, args.rows, DType::fp32);
   mirror(args.rstd, args.rows, DType::fp32);
+  mirror(args.residual, args.rows * args.columns, args.dtype);
+  mirror(args.sum, args.rows * args.columns, args.dtype);
   mirror.run([&](const Stream& stream) { kernels::layer_norm_forward(stream, args); });
 }
 

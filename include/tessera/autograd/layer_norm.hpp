@@ -2,6 +2,7 @@
 // Layer normalisation over the last dimension.
 #pragma once
 
+#include "tessera/autograd/dropout.hpp"
 #include "tessera/autograd/tape.hpp"
 #include "tessera/autograd/weight.hpp"
 
@@ -11,5 +12,15 @@ namespace tessera::autograd {
 /// operations that would save the result compute it again in the backward pass instead.
 Value layer_norm(Tape& tape, const Value& x, Weight& weight, Weight& bias, float epsilon,
                  bool keep_output = true);
+
+struct NormedSum {
+  Value sum;
+  Value normed;
+};
+/// sum = dropout_add(residual, x) and layer_norm(sum), to the bit; in one step where nothing is
+/// dropped.
+NormedSum dropout_add_layer_norm(Tape& tape, const Value& residual, Value x,
+                                 const DropoutSite& site, Weight& weight, Weight& bias,
+                                 float epsilon, bool keep_output = true);
 
 }  // namespace tessera::autograd

@@ -21,6 +21,10 @@ struct LayerNormForward {
   std::int64_t rows, columns;
   float epsilon;
   DType dtype;
+  /// [rows, columns]: residual + x is written to `sum`, which may be either, and normalised instead
+  /// of x; the same bits as adding first.
+  const void* residual = nullptr;
+  void* sum = nullptr;
 };
 void layer_norm_forward(const Stream& stream, const LayerNormForward& args);
 

@@ -46,9 +46,21 @@ float row_variance(const T* x, std::int64_t columns, float mean) {
 }
 
 template <typename T>
+const T* add_row(const LayerNormForward& args, const T* x, std::int64_t row) {
+  const T* residual = static_cast<const T*>(args.residual) + row * args.columns;
+  T* sum = static_cast<T*>(args.sum) + row * args.columns;
+  const FloatTag tag;
+  for_each_vector(0, args.columns, [=](std::int64_t i, auto extent) {
+    store(tag, hn::Add(load(tag, residual + i, extent), load(tag, x + i, extent)), sum + i, extent);
+  });
+  return sum;
+}
+
+template <typename T>
 void normalise_row(const LayerNormForward& args, std::int64_t row) {
   const FloatTag tag;
   const T* x = static_cast<const T*>(args.x) + row * args.columns;
+  if (args.residual != nullptr) x = add_row(args, x, row);
   T* y = static_cast<T*>(args.y) + row * args.columns;
   const auto* weight = static_cast<const T*>(args.weight);
   const auto* bias = static_cast<const T*>(args.bias);

@@ -15,7 +15,9 @@ void layer_norm_forward(const Stream& stream, const LayerNormForward& args) {
                                               .rstd = args.rstd,
                                               .rows = args.rows,
                                               .columns = args.columns,
-                                              .epsilon = args.epsilon});
+                                              .epsilon = args.epsilon,
+                                              .residual = static_cast<const T*>(args.residual),
+                                              .sum = static_cast<T*>(args.sum)});
   });
 }
 

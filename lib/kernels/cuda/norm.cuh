@@ -28,6 +28,8 @@ struct NormForward {
   float* rstd;  // or nullptr
   std::int64_t rows, columns;
   float epsilon;
+  const T* residual = nullptr;
+  T* sum = nullptr;  // of x and the residual, which is normalised instead of x
 };
 
 template <typename T>
@@ -46,6 +48,19 @@ struct NormBackward {
   std::int64_t rows, columns;
 };
 
+/// Writes this thread's elements of a row of residual + x. It alone reads them again.
+template <typename T, int N, int kGroup>
+__device__ __forceinline__ const T* add_row(const NormForward<T>& args, std::int64_t offset,
+                                            std::int64_t columns, int lane) {
+  T* sum = args.sum + offset;
+#pragma unroll 1
+  for (std::int64_t i = lane * N; i < columns; i += kGroup * N)
+    store_map(
+        sum + i, [](float p, float q) { return p + q; }, load<N>(args.residual + offset + i),
+        load<N>(args.x + offset + i));
+  return sum;
+}
+
 /// kGroup threads for each row, kPacks packs of N elements for each thread (0: any number).
 template <bool kCentred, typename T, int N, int kGroup, int kPacks>
 __global__ __launch_bounds__(kNormThreads) void norm_forward_kernel(NormForward<T> args) {
@@ -55,7 +70,10 @@ __global__ __launch_bounds__(kNormThreads) void norm_forward_kernel(NormForward<
   const std::int64_t row =
       static_cast<std::int64_t>(blockIdx.x) * kGroups + static_cast<int>(threadIdx.x) / kGroup;
   const std::int64_t columns = row < args.rows ? args.columns : 0;
-  const HeldRow<T, N, kGroup, kPacks> x(args.x + row * args.columns, columns, lane);
+  const T* source = args.residual != nullptr
+                        ? add_row<T, N, kGroup>(args, row * args.columns, columns, lane)
+                        : args.x + row * args.columns;
+  const HeldRow<T, N, kGroup, kPacks> x(source, columns, lane);
   const auto count = static_cast<float>(args.columns);
   float mean = 0;
   if constexpr (kCentred) {
@@ -285,7 +303,8 @@ template <bool kCentred, typename T>
 void norm_forward(const Stream& stream, const NormForward<T>& args) {
   constexpr int kWide = kPackWidth<T>;
   const bool wide = args.columns % kWide == 0 &&
-                    all_aligned<kWide>(args.x, args.weight, args.bias) && is_aligned<kWide>(args.y);
+                    all_aligned<kWide>(args.x, args.weight, args.bias, args.residual) &&
+                    is_aligned<kWide>(args.y) && is_aligned<kWide>(args.sum);
   const auto start = [&]<int N, int kGroup, int kPacks>() {
     tessera::cuda::launch<norm_forward_kernel<kCentred, T, N, kGroup, kPacks>>(
         stream, dim3(blocks_for(args.rows, kNormThreads / kGroup)), dim3(kNormThreads), 0, args);

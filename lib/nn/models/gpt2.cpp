@@ -198,16 +198,15 @@ Value Gpt2::block_body(Tape& tape, const Pass& pass, std::int64_t layer, const V
     const Value mixed = attend(tape, pass, layer, qkv);
     return autograd::linear(tape, mixed, p.attn.c_proj.weight, &p.attn.c_proj.bias);
   };
-  const Value middle =
-      autograd::dropout_add(tape, x, attention_branch(), residual_site(projection_site));
+  const autograd::NormedSum middle =
+      autograd::dropout_add_layer_norm(tape, x, attention_branch(), residual_site(projection_site),
+                                       p.ln_2.weight, p.ln_2.bias, epsilon, keep);
   const auto mlp_branch = [&] {
-    const Value normed =
-        autograd::layer_norm(tape, middle, p.ln_2.weight, p.ln_2.bias, epsilon, keep);
     const Value active = autograd::linear_activation(
-        tape, normed, p.mlp.c_fc.weight, &p.mlp.c_fc.bias, gpt2_activation(config_), keep);
+        tape, middle.normed, p.mlp.c_fc.weight, &p.mlp.c_fc.bias, gpt2_activation(config_), keep);
     return autograd::linear(tape, active, p.mlp.c_proj.weight, &p.mlp.c_proj.bias);
   };
-  return autograd::dropout_add(tape, middle, mlp_branch(), residual_site(mlp_site));
+  return autograd::dropout_add(tape, middle.sum, mlp_branch(), residual_site(mlp_site));
 }
 
 Value Gpt2::block(Tape& tape, const Pass& pass, std::int64_t layer, const Value& x) {

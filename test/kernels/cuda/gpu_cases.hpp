@@ -188,6 +188,26 @@ inline GpuCase layer_norm_forward(DType dtype, std::int64_t rows, std::int64_t c
   return result;
 }
 
+/// In place of x.
+inline GpuCase layer_norm_of_sum(DType dtype, std::int64_t rows, std::int64_t columns) {
+  GpuCase result("layer_norm_of_sum", dtype, rows, columns);
+  void* x = result.update(dtype, rows * columns);
+  const LayerNormForward args{.x = x,
+                              .weight = result.read(dtype, columns),
+                              .bias = result.read(dtype, columns),
+                              .y = result.write(dtype, rows * columns),
+                              .mean = result.write_floats(rows),
+                              .rstd = result.write_floats(rows),
+                              .rows = rows,
+                              .columns = columns,
+                              .epsilon = 1e-5f,
+                              .dtype = dtype,
+                              .residual = result.read(dtype, rows * columns),
+                              .sum = x};
+  result.calls([=](const Stream& stream) { kernels::layer_norm_forward(stream, args); });
+  return result;
+}
+
 /// Adds to dx, as behind a residual branch.
 inline GpuCase layer_norm_backward(DType dtype, std::int64_t rows, std::int64_t columns) {
   GpuCase result("layer_norm_backward", dtype, rows, columns);

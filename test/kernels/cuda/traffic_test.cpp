@@ -99,6 +99,7 @@ TEST_P(CudaTraffic, OfRows) {
   using namespace gpu_cases;
   const DType dtype = GetParam();
   expect_at_most(kTarget, layer_norm_forward(dtype, kRows, kColumns));
+  expect_at_most(kTarget, layer_norm_of_sum(dtype, kRows, kColumns));
   expect_at_most(kTarget, rms_norm_forward(dtype, kRows, kColumns));
   expect_at_most(kTarget, softmax_forward(dtype, kRows, kColumns));
   expect_at_most(kTarget, softmax_backward(dtype, kRows, kColumns));
