@@ -34,6 +34,12 @@ void add_run(RowList& rows) {
   rows.supported("recompute", one_of({"none", "selective", "full"}), "\"none\"",
                  "Activations to compute again in backward instead of keeping: full, those of each "
                  "block.");
+  rows.supported("tf32", flag(), "false",
+                 "On GPUs: products of fp32 numbers may lose 13 bits of each factor's mantissa, to "
+                 "run on tensor cores.");
+  rows.supported("measure_products", flag(), "false",
+                 "On GPUs: try several algorithms at the first product of each size and keep the "
+                 "fastest. Which one that is, and the last bits with it, may differ between runs.");
   rows.supported("threads", integer(1, 4096).or_auto(), "\"auto\"",
                  "Threads of a rank. auto: the node's cores, divided among its ranks.");
   rows.supported("log_every", integer(1).or_auto(), "\"auto\"",

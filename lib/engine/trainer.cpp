@@ -389,9 +389,15 @@ void Trainer::run() {
 }  // namespace
 
 void train(Runtime& runtime, config::RunConfig config, const TrainRequest& request) {
-  struct SinkGuard {
-    ~SinkGuard() { set_log_sink(nullptr); }
+  // What is set for the whole process while a run lasts.
+  struct Guard {
+    kernels::GemmOptions before = kernels::gemm_options();
+    ~Guard() {
+      set_log_sink(nullptr);
+      kernels::set_gemm_options(before);
+    }
   } const guard;
+  kernels::set_gemm_options({.tf32 = config.run.tf32, .measure = config.run.measure_products});
   Trainer(runtime, std::move(config), request).run();
 }
 

@@ -236,6 +236,8 @@ TEST(Table, EverySupportedKeyChangesTheConfiguration) {
       {"run.minutes", "7"},
       {"run.seed", "7"},
       {"run.recompute", "full"},
+      {"run.tf32", "true"},
+      {"run.measure_products", "true"},
       {"run.threads", "7"},
       {"run.log_every", "7"},
       {"run.checkpoint.every", "7"},
