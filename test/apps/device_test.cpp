@@ -7,6 +7,7 @@
 
 #include "tessera/device/cuda.hpp"
 
+#include "support/cuda_testing.hpp"
 #include "support/program.hpp"
 #include "support/tiny_run.hpp"
 
@@ -48,7 +49,7 @@ TEST_F(DeviceTest, ThatIsNotThereIsRefusedOnceWithTheReason) {
 }
 
 TEST_F(DeviceTest, MayChangeBetweenThePartsOfARun) {
-  if (cuda_device_count() == 0) GTEST_SKIP() << cuda_unavailable_reason();
+  TESSERA_NEEDS_GPU();
   const std::string changing = tiny_run(folder, "changing"), cpu = tiny_run(folder, "cpu");
   EXPECT_NE(train(changing, "auto", 2, 2).find("device cuda:0"), std::string::npos);
   EXPECT_NE(train(changing, "cpu", 4, 1).find("device cpu"), std::string::npos);
@@ -65,7 +66,7 @@ TEST_F(DeviceTest, MayChangeBetweenThePartsOfARun) {
 }
 
 TEST_F(DeviceTest, WritesTheSameText) {
-  if (cuda_device_count() == 0) GTEST_SKIP() << cuda_unavailable_reason();
+  TESSERA_NEEDS_GPU();
   train(tiny_run(folder, "a"), "cpu", 6, 1);
   const auto text = [&](const char* device) {
     return tessera(fmt::format("generate --model {} --prompt the --max-tokens 8 --temperature 0 "

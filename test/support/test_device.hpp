@@ -9,6 +9,8 @@
 
 #include "tessera/device/cuda.hpp"
 
+#include "support/cuda_testing.hpp"
+
 namespace tessera::testing {
 
 inline bool on_cuda() {
@@ -23,11 +25,11 @@ inline Device test_device() {
   return {DeviceType::cuda, rank == nullptr ? 0 : std::atoi(rank) % cuda_device_count()};
 }
 
-/// Skips every test when a GPU is asked for and there is none.
+/// Without a GPU that is asked for every test is left out, or fails where one is sure to be there.
 class NeedsDevice : public ::testing::Environment {
  public:
   void SetUp() override {
-    if (on_cuda() && cuda_device_count() == 0) GTEST_SKIP() << cuda_unavailable_reason();
+    if (on_cuda()) TESSERA_NEEDS_GPU();
   }
 };
 inline const auto* const kNeedsDevice = ::testing::AddGlobalTestEnvironment(new NeedsDevice);

@@ -18,6 +18,7 @@
 
 #include "baselines.hpp"
 #include "support/bench.hpp"
+#include "support/ranks.hpp"
 
 namespace tessera::bench {
 namespace {
@@ -240,12 +241,7 @@ int main(int argc, char** argv) {
   using namespace tessera;
   Runtime runtime;
   Communicator& world = runtime.world();
-  bench::Ranks ranks;
-  ranks.max = [&](double value) { return world.all_reduce_scalar(value, Reduction::max); };
-  ranks.barrier = [&] { world.barrier(); };
-  ranks.rank = world.rank();
-  ranks.size = world.size();
-  bench::Program program("checkpoint_io", argc, argv, ranks);
+  bench::Program program("checkpoint_io", argc, argv, bench::ranks_of(world));
   bench::IoBench(program, runtime).measure();
   return program.finish();
 }

@@ -13,6 +13,7 @@
 #include "tessera/comm/runtime.hpp"
 
 #include "support/bench.hpp"
+#include "support/ranks.hpp"
 
 namespace {
 
@@ -156,12 +157,7 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "error: comm_collectives compares two ranks, start it with mpirun -n 2\n");
     return 2;
   }
-  bench::Ranks ranks;
-  ranks.max = [&](double value) { return world.all_reduce_scalar(value, Reduction::max); };
-  ranks.barrier = [&] { world.barrier(); };
-  ranks.rank = world.rank();
-  ranks.size = world.size();
-  bench::Program program("comm_collectives", argc, argv, ranks);
+  bench::Program program("comm_collectives", argc, argv, bench::ranks_of(world));
   const std::vector<std::int64_t> sizes = {8, 4 << 10, 64 << 10, 1 << 20, 8 << 20, 32 << 20};
   using Make = std::vector<bench::Variant> (*)(Size&);
   const std::vector<std::pair<std::string, Make>> operations = {

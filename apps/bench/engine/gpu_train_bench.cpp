@@ -15,6 +15,7 @@
 
 #include "support/bench.hpp"
 #include "support/gpu_arrays.hpp"
+#include "support/ranks.hpp"
 
 namespace tessera::bench {
 namespace {
@@ -103,12 +104,7 @@ int main(int argc, char** argv) {
   using namespace tessera;
   Runtime runtime;
   Communicator& world = runtime.world();
-  bench::Ranks ranks;
-  ranks.max = [&](double value) { return world.all_reduce_scalar(value, Reduction::max); };
-  ranks.barrier = [&] { world.barrier(); };
-  ranks.rank = world.rank();
-  ranks.size = world.size();
-  bench::Program program("engine_gpu_train", argc, argv, ranks);
+  bench::Program program("engine_gpu_train", argc, argv, bench::ranks_of(world));
   const Device device = engine::choose_device(runtime, "auto");
   if (device.is_cpu()) return program.finish();
   bench::measure(program, world, device,

@@ -10,6 +10,7 @@
 #include "tessera/parallel/model_state.hpp"
 
 #include "support/bench.hpp"
+#include "support/ranks.hpp"
 
 namespace tessera::bench {
 namespace {
@@ -78,12 +79,7 @@ int main(int argc, char** argv) {
   using namespace tessera;
   Runtime runtime;
   Communicator& world = runtime.world();
-  bench::Ranks ranks;
-  ranks.max = [&](double value) { return world.all_reduce_scalar(value, Reduction::max); };
-  ranks.barrier = [&] { world.barrier(); };
-  ranks.rank = world.rank();
-  ranks.size = world.size();
-  bench::Program program("engine_stages", argc, argv, ranks);
+  bench::Program program("engine_stages", argc, argv, bench::ranks_of(world));
   bench::measure(program, world);
   return program.finish();
 }

@@ -10,6 +10,7 @@
 #include "tessera/zero/partitioned_optimizer.hpp"
 
 #include "support/bench.hpp"
+#include "support/ranks.hpp"
 
 namespace tessera::bench {
 namespace {
@@ -77,12 +78,7 @@ int main(int argc, char** argv) {
   using namespace tessera;
   Runtime runtime;
   Communicator& world = runtime.world();
-  bench::Ranks ranks;
-  ranks.max = [&](double value) { return world.all_reduce_scalar(value, Reduction::max); };
-  ranks.barrier = [&] { world.barrier(); };
-  ranks.rank = world.rank();
-  ranks.size = world.size();
-  bench::Program program("zero_step", argc, argv, ranks);
+  bench::Program program("zero_step", argc, argv, bench::ranks_of(world));
   bench::measure(program, world, DType::fp32);
   bench::measure(program, world, DType::bf16);
   return program.finish();
