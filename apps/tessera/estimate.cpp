@@ -38,13 +38,16 @@ double largest_model(const engine::Estimate& estimate, double parameters, double
 
 void print_stages(const engine::RunSetup& setup, int ranks) {
   const auto parameters = static_cast<double>(setup.model->parameter_count());
+  const config::EngineConfig& engine = setup.config.engine;
   const double node = static_cast<double>(available_host_memory());
   std::cout << fmt::format(
-      "{} parameters, {}, {} data-parallel rank(s), micro-batch {} x {} tokens, accumulation "
+      "{} parameters, {}{}, {} data-parallel rank(s), micro-batch {} x {} tokens, accumulation "
       "{}\n\n",
-      format_count(parameters), to_string(setup.config.engine.dtype), ranks,
-      setup.config.engine.batch.micro, setup.config.data.sequence_length,
-      setup.config.engine.batch.accumulation);
+      format_count(parameters), to_string(engine.dtype),
+      engine.communication_dtype == engine.dtype
+          ? ""
+          : fmt::format(" (gradients sent in {})", to_string(engine.communication_dtype)),
+      ranks, engine.batch.micro, setup.config.data.sequence_length, engine.batch.accumulation);
   std::cout << fmt::format("{:>5} {:>12} {:>12} {:>12} {:>12} {:>12} {:>12} {:>12}  {}\n", "stage",
                            "parameters", "gradients", "optimizer", "gathered", "buckets",
                            "activations", "total", "largest model that fits");

@@ -42,9 +42,9 @@ std::string yaml_key(const std::string& key) {
 }
 
 /// Values that follow from the others and the ranks, so that the file also fits other ranks.
-bool stays_auto(std::string_view path) {
-  return path == "mesh.data" || path == "engine.gradient_accumulation_steps" ||
-         path == "engine.communication_data_type";
+bool stays_auto(const Entry& entry) {
+  return entry.path == "mesh.data" || entry.path == "engine.gradient_accumulation_steps" ||
+         (entry.path == "engine.communication_data_type" && entry.automatic);
 }
 
 /// Writes nested sections from paths that come in the table's order.
@@ -53,7 +53,7 @@ class YamlWriter {
   void add(const Entry& entry) {
     Node value = parse_json(entry.value, entry.path);
     std::string remark;
-    if (stays_auto(entry.path) && !value.is_text("auto")) {
+    if (stays_auto(entry) && !value.is_text("auto")) {
       remark = fmt::format("  # {} in this run", entry.value);
       value = make_text("auto");
     }

@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <set>
 
 #include <fmt/format.h>
 
@@ -79,20 +78,14 @@ class Resolver {
                                                 : "the processor has no bf16 instructions");
     }
     const std::string dtype = to_string(run_dtype(values_));
-    const char* const path = "engine.communication_data_type";
-    if (!values_.is_given(path)) values_.derive(path, make_text(dtype), "the run's type");
-    check_type(path, dtype, {dtype}, "leave it at auto");
+    const char* const sent = "engine.communication_data_type";
+    if (!values_.is_given(sent)) values_.derive(sent, make_text(dtype), "the run's type");
     const char* const sums = "engine.data_types.grad_accum_dtype";
-    check_type(sums, dtype, {"fp32", dtype}, "leave it at fp32");
-  }
-
-  void check_type(const char* path, const std::string& dtype, const std::set<std::string>& possible,
-                  const char* instead) {
-    const std::string wanted = values_.text(path);
-    if (possible.contains(wanted)) return;
+    const std::string wanted = values_.text(sums);
+    if (wanted == "fp32" || wanted == dtype) return;
     fail(Code::not_supported,
-         fmt::format("{}: `{}` is {} in a run in {}, which is not available yet; {}",
-                     values_.place(path), path, wanted, dtype, instead));
+         fmt::format("{}: `{}` is {} in a run in {}, which is not available yet; leave it at fp32",
+                     values_.place(sums), sums, wanted, dtype));
   }
 
   void fill_warmup() {

@@ -12,6 +12,15 @@ std::int64_t master_bytes(DType dtype) {
   return dtype == DType::fp16 ? 4 : 0;
 }
 
+// Of the two buffers in which gradients are rounded where another type is sent than written.
+std::int64_t staging_bytes(std::int64_t elements, bool sums_locally, const EstimateInput& input) {
+  const DType written = sums_locally ? input.accumulation_dtype : input.dtype;
+  const DType sent = input.communication_dtype.value_or(input.dtype);
+  if (written == sent) return 0;
+  return 2 * static_cast<std::int64_t>(size_of(sent)) *
+         std::min(elements, input.reduce_bucket_size);
+}
+
 }  // namespace
 
 zero::FlatLayout make_layout(const nn::Model& model, int ranks) {
@@ -27,19 +36,25 @@ Estimate estimate_states(const zero::FlatLayout& layout, const EstimateInput& in
   const std::int64_t whole = layout.padded();
   const std::int64_t slice = whole / layout.ranks();
   const auto element = static_cast<std::int64_t>(size_of(input.dtype));
-  const bool local_sum = input.stage < 2 && !input.reduce_every_micro_batch;
-  const auto gradient = static_cast<std::int64_t>(
-      size_of(input.accumulation > 1 ? input.accumulation_dtype : input.dtype));
+  const bool several = input.accumulation > 1;
+  const bool early = several && input.reduce_every_micro_batch;
+  const bool sharded = input.stage >= 2 || (input.stage == 1 && early);
+  const auto gradient =
+      static_cast<std::int64_t>(size_of(several ? input.accumulation_dtype : input.dtype));
   Estimate estimate;
   estimate.parameters = element * (input.stage == 3 ? slice : whole);
-  estimate.gradients = gradient * (input.stage >= 2 ? slice : whole);
+  estimate.gradients = gradient * (sharded ? slice : whole);
   estimate.optimizer =
       (master_bytes(input.dtype) + 4 * input.states) * (input.stage == 0 ? whole : slice);
   std::int64_t largest = 0;
   for (const zero::FlatUnit& unit : layout.units()) largest = std::max(largest, unit.padded);
   if (input.stage == 3)
     estimate.gathered = element * std::min(whole, 2 * largest + input.prefetch_elements);
-  if (input.stage >= 2 || !local_sum) estimate.buckets = 2 * element * largest;
+  if (sharded)
+    estimate.buckets = 2 * element * largest;
+  else if (early)
+    estimate.buckets = element * whole;
+  estimate.buckets += staging_bytes(whole, several && !sharded && !early, input);
   // A rank saves its slice in every stage: the fp32 master and the states.
   if (input.asynchronous_saves) estimate.snapshot = 4 * (1 + input.states) * slice;
   return estimate;
@@ -52,6 +67,8 @@ EstimateInput estimate_input(const config::RunConfig& config) {
   input.accumulation = config.engine.batch.accumulation;
   input.accumulation_dtype = config.engine.accumulation_dtype;
   input.reduce_every_micro_batch = config.comm.reduce_every_micro_batch;
+  input.communication_dtype = config.engine.communication_dtype;
+  input.reduce_bucket_size = config.engine.zero.reduce_bucket_size;
   input.prefetch_elements = config.engine.zero.prefetch_bucket_size;
   input.asynchronous_saves = config.run.checkpoint.asynchronous;
   if (config.engine.optimizer.type == "SGD")

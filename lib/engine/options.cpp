@@ -1,10 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tessera/engine/options.hpp"
 
-#include <fmt/format.h>
-
-#include "tessera/base/error.hpp"
-
 namespace tessera::engine {
 namespace {
 
@@ -67,16 +63,12 @@ optim::ScheduleOptions schedule_options(const config::EngineConfig& engine) {
 
 EngineOptions engine_options(const config::RunConfig& config, Device device) {
   const config::EngineConfig& engine = config.engine;
-  TESSERA_CHECK(
-      engine.communication_dtype == engine.dtype, Code::not_supported,
-      fmt::format("engine.communication_data_type {} differs from the model's {}: gradients "
-                  "travel in the model's type; leave the key out",
-                  to_string(engine.communication_dtype), to_string(engine.dtype)));
   EngineOptions options;
   options.zero.device = device;
   options.zero.stage = engine.zero.stage;
   options.zero.rule = update_options(engine.optimizer);
   options.zero.dtype = engine.dtype;
+  options.zero.communication_dtype = engine.communication_dtype;
   options.zero.gradient_clipping = engine.gradient_clipping;
   options.zero.accumulation_steps = static_cast<int>(engine.batch.accumulation);
   options.zero.accumulation_dtype = engine.accumulation_dtype;

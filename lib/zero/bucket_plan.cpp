@@ -50,6 +50,12 @@ class Filler {
 
 }  // namespace
 
+std::int64_t largest_bucket(const std::vector<Bucket>& plan) {
+  std::int64_t most = 0;
+  for (const Bucket& bucket : plan) most = std::max(most, bucket.elements);
+  return most;
+}
+
 std::vector<Bucket> plan_slices(const FlatLayout& layout, std::int64_t capacity, bool backward) {
   Filler filler(std::max(capacity / layout.ranks(), kernels::kNormBlock));
   const auto units = static_cast<int>(layout.units().size());

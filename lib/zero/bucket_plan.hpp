@@ -23,6 +23,9 @@ struct Bucket {
   std::int64_t start = 0;     // plan_ranges: first element, counted over all padded units
 };
 
+/// Elements of the largest; 0 if there is none.
+std::int64_t largest_bucket(const std::vector<Bucket>& plan);
+
 /// Cuts the slices of all units into buckets of at most `capacity` elements, counted over all
 /// ranks, but never inside a norm block of a slice. Units go from the last to the first if
 /// `backward`, the order in which their gradients become ready.

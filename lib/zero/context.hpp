@@ -47,6 +47,8 @@ struct Context {
   int ranks() const { return layout.ranks(); }
   int units() const { return static_cast<int>(layout.units().size()); }
   DType dtype() const { return options.dtype; }
+  /// Of gradients between ranks.
+  DType sent_type() const { return options.communication_dtype.value_or(options.dtype); }
   /// Optimizer states (and the masters' low halves) of every element, not only of the own slices.
   bool holds_whole_states() const { return options.stage == 0; }
   /// The elements of a unit that this rank updates.

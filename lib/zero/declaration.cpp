@@ -15,6 +15,10 @@
 namespace tessera::zero {
 namespace {
 
+bool is_trainable(DType dtype) {
+  return dtype == DType::fp32 || dtype == DType::bf16 || dtype == DType::fp16;
+}
+
 const Options& checked(const Options& options) {
   const auto require = [](bool good, const char* name, auto value, const char* range) {
     TESSERA_CHECK(good, Code::invalid_config, fmt::format("{} is {}: {}", name, value, range));
@@ -32,11 +36,12 @@ const Options& checked(const Options& options) {
           "elements, at least 0");
   require(options.reduction == Reduction::sum || options.reduction == Reduction::mean, "reduction",
           to_string(options.reduction), "sum or mean");
-  const bool trains =
-      options.dtype == DType::fp32 || options.dtype == DType::bf16 || options.dtype == DType::fp16;
-  TESSERA_CHECK(trains, Code::not_supported,
+  TESSERA_CHECK(is_trainable(options.dtype), Code::not_supported,
                 fmt::format("the partitioned optimizer cannot train in {}: fp32, bf16 or fp16",
                             to_string(options.dtype)));
+  const DType sent = options.communication_dtype.value_or(options.dtype);
+  TESSERA_CHECK(is_trainable(sent), Code::not_supported,
+                fmt::format("gradients cannot be sent in {}: fp32, bf16 or fp16", to_string(sent)));
   TESSERA_CHECK(
       options.accumulation_dtype == DType::fp32 || options.accumulation_dtype == options.dtype,
       Code::not_supported,
@@ -50,10 +55,11 @@ const Options& checked(const Options& options) {
 /// together.
 std::string describe(const Options& o) {
   const optim::UpdateOptions& r = o.rule;
-  return fmt::format("{} {} {} {} {} {} {} {} {} {} {}\n", o.stage, to_string(o.dtype),
-                     o.gradient_clipping, to_string(o.reduction), o.accumulation_steps,
-                     to_string(o.accumulation_dtype), o.reduce_every_micro_batch,
-                     o.reduce_bucket_size, o.gather_bucket_size, o.prefetch_elements, o.overlap) +
+  return fmt::format("{} {} {} {} {} {} {} {} {} {} {} {}\n", o.stage, to_string(o.dtype),
+                     to_string(o.communication_dtype.value_or(o.dtype)), o.gradient_clipping,
+                     to_string(o.reduction), o.accumulation_steps, to_string(o.accumulation_dtype),
+                     o.reduce_every_micro_batch, o.reduce_bucket_size, o.gather_bucket_size,
+                     o.prefetch_elements, o.overlap) +
          fmt::format("{} {} {} {} {} {} {} {} {} {} {}\n", r.type, r.lr, r.weight_decay, r.beta1,
                      r.beta2, r.epsilon, r.adam_w_mode, r.bias_correction, r.momentum, r.dampening,
                      r.nesterov);

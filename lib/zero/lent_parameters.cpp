@@ -15,7 +15,8 @@ class LentParameters : public ParameterStore {
       : context_(context),
         arrays_(context, views, LentArrays::Side::data),
         plan_(plan_slices(context.layout, context.options.gather_bucket_size, false)),
-        staging_(context, plan_, context.holds_whole_states() ? 0 : kStagingBuffers),
+        staging_(context, plan_, context.holds_whole_states() ? 0 : kStagingBuffers,
+                 context.dtype()),
         queue_(
             plan_, context.options.overlap, staging_.slots(),
             [this](const Bucket& bucket, int slot) { return start(bucket, slot); },

@@ -10,6 +10,7 @@
 
 #include "zero/bucket_queue.hpp"
 #include "zero/gradient_store.hpp"
+#include "zero/staged_reduction.hpp"
 
 namespace tessera::zero {
 namespace {
@@ -17,7 +18,7 @@ namespace {
 /// Units whose gradients are final and still whole, beyond which the next unit waits for memory.
 constexpr int kUnitsInFlight = 2;
 
-class ShardedGradients : public GradientStore {
+class ShardedGradients : public GradientStore, private UnitArrays {
  public:
   ShardedGradients(const Context& context, SliceNorm& norm);
   ~ShardedGradients() override {
@@ -55,12 +56,18 @@ class ShardedGradients : public GradientStore {
     return element(slices_.data(), context_.layout.slice_start(unit) + begin, held_type_);
   }
   bool sums_micro_batches() const { return context_.options.accumulation_steps > 1; }
+  /// What backward writes is rounded on its way out.
+  bool staged() const { return context_.dtype() != context_.sent_type(); }
+  void read(int unit, Range range, void* target) const override;
+  void write(int unit, Range range, const void* source) override;
+  void plan_queue();
   Buffer take_buffer(std::size_t bytes);
   bool take_spare(std::size_t bytes, Buffer& buffer);
   void give_back(WholeUnit& unit);
-  Work start(const Bucket& bucket);
+  Work start_in_place(const Bucket& bucket);
+  void add_in_place(const Bucket& bucket);
   void complete(const Bucket& bucket);
-  void add_to_slice(const BucketPart& part);
+  void hold(int unit, Range in_slice, const void* reduced);
 
   Context context_;
   SliceNorm& norm_;
@@ -69,6 +76,7 @@ class ShardedGradients : public GradientStore {
   std::vector<WholeUnit> units_;
   std::vector<Buffer> spare_;
   int in_flight_ = 0;  // units that are ready and not yet reduced
+  std::optional<StagedReduction> staged_reduction_;
   std::optional<BucketQueue> queue_;
   MicroBatch micro_batch_{0, 1};
 };
@@ -78,10 +86,30 @@ ShardedGradients::ShardedGradients(const Context& context, SliceNorm& norm)
   held_type_ = sums_micro_batches() ? context.options.accumulation_dtype : context.dtype();
   slices_ = allocate(bytes_of(context.layout.padded() / context.ranks(), held_type_),
                      context.device(), Purpose::gradients);
+  plan_queue();
+}
+
+void ShardedGradients::plan_queue() {
+  const Options& options = context_.options;
+  std::vector<Bucket> plan = plan_slices(context_.layout, options.reduce_bucket_size, true);
+  if (!staged()) {
+    queue_.emplace(
+        std::move(plan), options.overlap, 0,
+        [this](const Bucket& bucket, int) { return start_in_place(bucket); },
+        [this](const Bucket& bucket, int) {
+          add_in_place(bucket);
+          complete(bucket);
+        });
+    return;
+  }
+  staged_reduction_.emplace(context_, plan, static_cast<UnitArrays&>(*this));
   queue_.emplace(
-      plan_slices(context.layout, context.options.reduce_bucket_size, true),
-      context.options.overlap, 0, [this](const Bucket& bucket, int) { return start(bucket); },
-      [this](const Bucket& bucket, int) { complete(bucket); });
+      std::move(plan), options.overlap, staged_reduction_->slots(),
+      [this](const Bucket& bucket, int slot) { return staged_reduction_->start(bucket, slot); },
+      [this](const Bucket& bucket, int slot) {
+        staged_reduction_->complete(bucket, slot);
+        complete(bucket);
+      });
 }
 
 void ShardedGradients::attach(int unit) {
@@ -122,7 +150,22 @@ void ShardedGradients::give_back(WholeUnit& unit) {
   unit = {};
 }
 
-Work ShardedGradients::start(const Bucket& bucket) {
+void ShardedGradients::read(int unit, Range range, void* target) const {
+  kernels::cast(context_.stream, element(written(unit), range.begin, written_type()),
+                written_type(), target, context_.sent_type(), range.count);
+}
+
+void ShardedGradients::write(int unit, Range range, const void* source) {
+  const std::int64_t own = context_.layout.slice(unit, context_.rank()).begin;
+  hold(unit, {range.begin - own, range.count}, source);
+}
+
+void ShardedGradients::hold(int unit, Range in_slice, const void* reduced) {
+  hold_reduced(context_, reduced, in_slice.count,
+               {slice_at(unit, in_slice.begin), held_type_, !micro_batch_.first()});
+}
+
+Work ShardedGradients::start_in_place(const Bucket& bucket) {
   const DType dtype = context_.dtype();
   std::vector<ScatterPart> parts;
   for (const BucketPart& part : bucket.parts) {
@@ -137,7 +180,6 @@ Work ShardedGradients::start(const Bucket& bucket) {
 
 void ShardedGradients::complete(const Bucket& bucket) {
   for (const BucketPart& part : bucket.parts) {
-    if (sums_micro_batches()) add_to_slice(part);
     if (micro_batch_.last())
       norm_.record(part.unit, part.begin, slice_at(part.unit, part.begin), held_type_, part.count);
     WholeUnit& unit = at(part.unit);
@@ -148,15 +190,15 @@ void ShardedGradients::complete(const Bucket& bucket) {
   }
 }
 
-void ShardedGradients::add_to_slice(const BucketPart& part) {
-  const DType dtype = context_.dtype();
-  const std::int64_t slice = context_.layout.slice_elements(part.unit);
-  const void* source = element(written(part.unit), context_.rank() * slice + part.begin, dtype);
-  void* sum = slice_at(part.unit, part.begin);
-  if (micro_batch_.first())
-    kernels::cast(context_.stream, source, dtype, sum, held_type_, part.count);
-  else
-    kernels::accumulate(context_.stream, source, dtype, 1, sum, held_type_, part.count);
+/// A single micro-batch was received where it is held.
+void ShardedGradients::add_in_place(const Bucket& bucket) {
+  if (!sums_micro_batches()) return;
+  for (const BucketPart& part : bucket.parts) {
+    const std::int64_t slice = context_.layout.slice_elements(part.unit);
+    const void* own =
+        element(written(part.unit), context_.rank() * slice + part.begin, written_type());
+    hold(part.unit, {part.begin, part.count}, own);
+  }
 }
 
 void ShardedGradients::abandon() {

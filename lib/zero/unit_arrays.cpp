@@ -4,21 +4,7 @@
 
 #include <algorithm>
 
-#include "tessera/kernels/elementwise.hpp"
-
 namespace tessera::zero {
-
-void FlatArrays::read(int unit, Range range, void* target) const {
-  const std::int64_t index = context_.layout.unit(unit).start + range.begin;
-  kernels::cast(context_.stream, element(data_, index, type_), type_, target, context_.dtype(),
-                range.count);
-}
-
-void FlatArrays::write(int unit, Range range, const void* source) {
-  const std::int64_t index = context_.layout.unit(unit).start + range.begin;
-  kernels::cast(context_.stream, source, context_.dtype(), element(data_, index, type_), type_,
-                range.count);
-}
 
 void* LentArrays::at(const FlatPiece& piece) const {
   const ParamView& view = views_[static_cast<std::size_t>(piece.parameter)];
@@ -50,14 +36,13 @@ void LentArrays::write(int unit, Range range, const void* source) {
                            bytes_of(piece.count, dtype));
 }
 
-Staging::Staging(const Context& context, const std::vector<Bucket>& plan, int slots)
-    : context_(context) {
-  std::int64_t most = 0;
-  for (const Bucket& bucket : plan) most = std::max(most, bucket.elements);
+Staging::Staging(const Context& context, const std::vector<Bucket>& plan, int slots, DType type)
+    : context_(context), type_(type) {
+  const std::int64_t most = largest_bucket(plan);
   const auto wanted = std::min(static_cast<std::size_t>(slots), plan.size());
   for (std::size_t i = 0; i < wanted; ++i)
-    buffers_.push_back(context.allocate_shared(bytes_of(most * context.ranks(), context.dtype()),
-                                               Purpose::buckets));
+    buffers_.push_back(
+        context.allocate_shared(bytes_of(most * context.ranks(), type), Purpose::buckets));
 }
 
 void* Staging::data(int slot) const {

@@ -14,7 +14,7 @@
 
 namespace tessera::zero {
 
-/// Copies ranges of a unit out of and into the arrays behind it. Values travel in the run's dtype.
+/// Copies ranges of a unit out of and into the arrays behind it, in the type that is sent.
 class UnitArrays {
  public:
   virtual ~UnitArrays() = default;
@@ -22,21 +22,7 @@ class UnitArrays {
   virtual void write(int unit, Range range, const void* source) = 0;
 };
 
-/// All units one after the other in one fp32 or run-dtype array.
-class FlatArrays : public UnitArrays {
- public:
-  FlatArrays(const Context& context, void* data, DType type)
-      : context_(context), data_(data), type_(type) {}
-  void read(int unit, Range range, void* target) const override;
-  void write(int unit, Range range, const void* source) override;
-
- private:
-  Context context_;
-  void* data_;
-  DType type_;
-};
-
-/// A caller's parameters, or their gradients.
+/// A caller's parameters, or their gradients, in the run's dtype.
 class LentArrays : public UnitArrays {
  public:
   enum class Side { data, gradient };
@@ -57,8 +43,8 @@ class LentArrays : public UnitArrays {
 /// the ranks' pieces one after the other.
 class Staging {
  public:
-  /// Makes `slots` buffers (fewer if the plan has fewer buckets). Collective.
-  Staging(const Context& context, const std::vector<Bucket>& plan, int slots);
+  /// Makes `slots` buffers (fewer if the plan has fewer buckets) of elements of `type`. Collective.
+  Staging(const Context& context, const std::vector<Bucket>& plan, int slots, DType type);
   int slots() const { return static_cast<int>(buffers_.size()); }
   void* data(int slot) const;
   /// Calls visit(unit, range in the unit, rank, staged piece) for every piece of the bucket.
@@ -69,13 +55,14 @@ class Staging {
       for (int rank = 0; rank < context_.ranks(); ++rank, offset += part.count) {
         const std::int64_t slice = context_.layout.slice(part.unit, rank).begin;
         visit(part, Range{slice + part.begin, part.count}, rank,
-              element(data(slot), offset, context_.dtype()));
+              element(data(slot), offset, type_));
       }
     }
   }
 
  private:
   Context context_;
+  DType type_;
   std::vector<Buffer> buffers_;
 };
 

@@ -13,7 +13,7 @@
 namespace tessera::zero {
 namespace {
 
-class WholeGradients : public GradientStore {
+class WholeGradients : public GradientStore, private UnitArrays {
  public:
   WholeGradients(const Context& context, SliceNorm& norm);
 
@@ -38,12 +38,28 @@ class WholeGradients : public GradientStore {
 
  private:
   bool reduces_now() const { return !accumulates_ || micro_batch_.last(); }
-  /// fp32 sums become run-dtype buckets on their way out.
-  bool staged() const { return written_type_ != context_.dtype(); }
-  const void* held_at(int unit, std::int64_t unit_begin) const {
-    const Buffer& buffer = reduced_ ? reduced_ : written_;
-    return element(buffer.data(), context_.layout.unit(unit).start + unit_begin, held_type());
+  /// What backward writes is rounded on its way out.
+  bool staged() const { return written_type_ != context_.sent_type(); }
+  void* held_at(int unit, std::int64_t unit_begin) const {
+    return held_element(context_.layout.unit(unit).start + unit_begin);
   }
+  void* held_element(std::int64_t index) const {
+    const Buffer& buffer = reduced_ ? reduced_ : written_;
+    return element(buffer.data(), index, held_type());
+  }
+  void hold(const void* reduced, std::int64_t index, std::int64_t count) {
+    const bool adds = reduced_ && !micro_batch_.first();
+    hold_reduced(context_, reduced, count, {held_element(index), held_type(), adds});
+  }
+  void read(int unit, Range range, void* target) const override {
+    kernels::cast(context_.stream, element(written(unit), range.begin, written_type_),
+                  written_type_, target, context_.sent_type(), range.count);
+  }
+  void write(int unit, Range range, const void* source) override {
+    hold(source, context_.layout.unit(unit).start + range.begin, range.count);
+  }
+  std::vector<Bucket> plan() const;
+  void plan_queue();
   Work start_in_place(const Bucket& bucket);
   void complete_in_place(const Bucket& bucket);
 
@@ -53,7 +69,6 @@ class WholeGradients : public GradientStore {
   DType written_type_;
   Buffer written_;  // all units, padded
   Buffer reduced_;  // stage 0 that reduces every micro-batch: sums of what was reduced
-  std::optional<FlatArrays> arrays_;
   std::optional<StagedReduction> staged_reduction_;
   std::optional<BucketQueue> queue_;
   MicroBatch micro_batch_{0, 1};
@@ -73,57 +88,57 @@ WholeGradients::WholeGradients(const Context& context, SliceNorm& norm)
   if (sums_reduced)
     reduced_ = allocate(bytes_of(elements, options.accumulation_dtype), context.device(),
                         Purpose::gradients);
-  const bool ranges = context.holds_whole_states() && !staged();
-  std::vector<Bucket> plan = ranges ? plan_ranges(context.layout, options.reduce_bucket_size)
-                                    : plan_slices(context.layout, options.reduce_bucket_size, true);
-  if (staged()) {
-    arrays_.emplace(context, written_.data(), written_type_);
-    staged_reduction_.emplace(context, plan, *arrays_, norm);
+  plan_queue();
+}
+
+std::vector<Bucket> WholeGradients::plan() const {
+  const std::int64_t capacity = context_.options.reduce_bucket_size;
+  const bool ranges = context_.holds_whole_states() && !staged();
+  return ranges ? plan_ranges(context_.layout, capacity)
+                : plan_slices(context_.layout, capacity, true);
+}
+
+void WholeGradients::plan_queue() {
+  const bool overlap = context_.options.overlap;
+  if (!staged()) {
     queue_.emplace(
-        std::move(plan), options.overlap, staged_reduction_->slots(),
-        [this](const Bucket& bucket, int slot) { return staged_reduction_->start(bucket, slot); },
-        [this](const Bucket& bucket, int slot) { staged_reduction_->complete(bucket, slot); });
-  } else {
-    queue_.emplace(
-        std::move(plan), options.overlap, 0,
-        [this](const Bucket& bucket, int) { return start_in_place(bucket); },
+        plan(), overlap, 0, [this](const Bucket& bucket, int) { return start_in_place(bucket); },
         [this](const Bucket& bucket, int) { complete_in_place(bucket); });
+    return;
   }
+  staged_reduction_.emplace(context_, plan(), static_cast<UnitArrays&>(*this));
+  queue_.emplace(
+      plan(), overlap, staged_reduction_->slots(),
+      [this](const Bucket& bucket, int slot) { return staged_reduction_->start(bucket, slot); },
+      [this](const Bucket& bucket, int slot) { staged_reduction_->complete(bucket, slot); });
 }
 
 Work WholeGradients::start_in_place(const Bucket& bucket) {
   const Options& options = context_.options;
   if (context_.holds_whole_states())
-    return context_.group.all_reduce(element(written_.data(), bucket.start, options.dtype),
-                                     bucket.elements, options.dtype, options.reduction,
+    return context_.group.all_reduce(element(written_.data(), bucket.start, written_type_),
+                                     bucket.elements, written_type_, options.reduction,
                                      context_.stream);
   std::vector<ScatterPart> parts;
   for (const BucketPart& part : bucket.parts) {
     const std::int64_t slice = context_.layout.slice_elements(part.unit);
-    void* first = element(written(part.unit), part.begin, options.dtype);
+    void* first = element(written(part.unit), part.begin, written_type_);
     parts.push_back(
-        {first, slice, element(first, context_.rank() * slice, options.dtype), part.count});
+        {first, slice, element(first, context_.rank() * slice, written_type_), part.count});
   }
-  return context_.group.reduce_scatter(parts, options.dtype, options.reduction, context_.stream);
+  return context_.group.reduce_scatter(parts, written_type_, options.reduction, context_.stream);
 }
 
 void WholeGradients::complete_in_place(const Bucket& bucket) {
-  if (!reduced_) return;
-  const void* source = element(written_.data(), bucket.start, context_.dtype());
-  void* sum = element(reduced_.data(), bucket.start, held_type());
-  if (micro_batch_.first())
-    kernels::cast(context_.stream, source, context_.dtype(), sum, held_type(), bucket.elements);
-  else
-    kernels::accumulate(context_.stream, source, context_.dtype(), 1, sum, held_type(),
-                        bucket.elements);
+  if (reduced_)
+    hold(element(written_.data(), bucket.start, written_type_), bucket.start, bucket.elements);
 }
 
 void WholeGradients::finish(MicroBatch micro_batch) {
   micro_batch_ = micro_batch;
   if (!reduces_now()) return;
   queue_->finish();
-  // Staged buckets recorded their norms on the way.
-  if (!micro_batch.last() || staged()) return;
+  if (!micro_batch.last()) return;
   for (int u = 0; u < context_.units(); ++u) {
     const Range slice = context_.layout.slice(u, context_.rank());
     norm_.record(u, 0, held_at(u, slice.begin), held_type(), slice.count);

@@ -70,5 +70,12 @@ TEST(Report, YamlFitsOtherRankCounts) {
   EXPECT_EQ(on_two.engine.batch, (Batch{32, 4, 4}));
 }
 
+TEST(Report, YamlKeepsTheTypeThatWasChosenForGradients) {
+  const std::string key = "  communication_data_type: ";
+  EXPECT_THAT(to_yaml(resolved(kRunFile, 4)), HasSubstr(key + "auto  # "));
+  EXPECT_THAT(to_yaml(resolved(kRunFile, 4, {"engine.communication_data_type=fp16"})),
+              HasSubstr(key + "fp16\n"));
+}
+
 }  // namespace
 }  // namespace tessera::config

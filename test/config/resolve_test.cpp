@@ -95,14 +95,16 @@ TEST(Resolve, TokensAndEpochsBecomeSteps) {
   EXPECT_EQ(resolved(epochs, facts).run.total_steps, 1);
 }
 
-TEST(Resolve, GradientsAreSentInTheRunsType) {
-  EXPECT_EQ(resolved({"engine.communication_data_type=bf16"}, on_ranks(4)).engine.dtype,
-            DType::bf16);
-  EXPECT_THAT(refused({"engine.communication_data_type=fp32"}, on_ranks(4)),
-              StartsWith("not supported: --set: `engine.communication_data_type` is fp32"));
-  EXPECT_THAT(
-      refused({"engine.communication_data_type=bf16", "engine.bf16.enabled=false"}, on_ranks(4)),
-      StartsWith("not supported"));
+TEST(Resolve, GradientsAreSentInTheRunsTypeOrTheOneGiven) {
+  const std::string key = "engine.communication_data_type=";
+  EXPECT_EQ(resolved({}, on_ranks(4)).engine.communication_dtype, DType::bf16);
+  EXPECT_EQ(resolved({key + "auto"}, on_ranks(4)).engine.communication_dtype, DType::bf16);
+  for (const DType sent : {DType::fp32, DType::bf16, DType::fp16}) {
+    const EngineConfig engine = resolved({key + to_string(sent)}, on_ranks(4)).engine;
+    EXPECT_EQ(engine.dtype, DType::bf16);
+    EXPECT_EQ(engine.communication_dtype, sent);
+  }
+  EXPECT_THAT(refused({key + "fp64"}, on_ranks(4)), HasSubstr("communication_data_type"));
 }
 
 TEST(Resolve, Fp16HasDeepSpeedsKeysAndDefaults) {

@@ -176,6 +176,23 @@ TEST_F(EngineTest, StagesGiveTheSameBits) {
   }
 }
 
+TEST_F(EngineTest, StagesGiveTheSameBitsWhenGradientsAreSentInFp32) {
+  const auto run = [&](int stage, DType sent) {
+    Trial trial;
+    trial.engine = reference_options(stage);
+    trial.engine.zero.communication_dtype = sent;
+    trial.model.dtype = DType::bf16;
+    return train(trial);
+  };
+  const Trained expected = run(0, DType::fp32);
+  for (const int stage : cases({1, 2, 3}, {2}))
+    EXPECT_EQ(run(stage, DType::fp32).checksum, expected.checksum) << "stage " << stage;
+  // On CPUs sums are in fp32 whatever is sent, and rounded to bf16 once.
+  if (!testing::on_cuda()) {
+    EXPECT_EQ(run(2, DType::bf16).checksum, expected.checksum);
+  }
+}
+
 TEST_F(EngineTest, AccumulationHasTwoClassesAndOneWhenReducedEveryMicroBatch) {
   if (ranks() > 2) return;  // 4 rows in 2 micro-batches feed two ranks
   for (const DType dtype : cases({DType::fp32, DType::bf16, DType::fp16}, {DType::bf16})) {
@@ -265,12 +282,15 @@ TEST_F(EngineTest, TransportsWithOneNodeMapGiveTheSameBits) {
 TEST_F(EngineTest, TrafficEqualsTheFormulas) {
   const std::int64_t others = ranks() - 1;
   for (int stage = 0; stage <= 3; ++stage)
-    for (const bool every : cases<bool>({false, true}, {false})) {
+    for (const auto& [every, sent] : cases<std::pair<bool, DType>>(
+             {{false, DType::fp32}, {true, DType::fp32}, {false, DType::bf16}},
+             {{false, DType::fp32}})) {
       const int accumulation = ranks() <= 2 ? 2 : 1;
       Trial trial;
       trial.engine = reference_options(stage);
       trial.engine.zero.accumulation_steps = accumulation;
       trial.engine.zero.reduce_every_micro_batch = every;
+      trial.engine.zero.communication_dtype = sent;
       std::int64_t padded = 0;
       std::map<std::string, std::int64_t> all;
       const Trained trained = train(trial, [&](engine::Engine& engine) {
@@ -282,8 +302,9 @@ TEST_F(EngineTest, TrafficEqualsTheFormulas) {
       });
       const std::int64_t once = others * padded * 4 * trial.steps;
       const std::int64_t reductions = stage >= 2 || every ? accumulation : 1;
-      EXPECT_EQ(all["all_reduce"], stage == 0 ? 2 * reductions * once : 0) << "stage " << stage;
-      EXPECT_EQ(all["reduce_scatter"], stage == 0 ? 0 : reductions * once) << "stage " << stage;
+      const std::int64_t reduced = reductions * once * static_cast<std::int64_t>(size_of(sent)) / 4;
+      EXPECT_EQ(all["all_reduce"], stage == 0 ? 2 * reduced : 0) << "stage " << stage;
+      EXPECT_EQ(all["reduce_scatter"], stage == 0 ? 0 : reduced) << "stage " << stage;
       const std::int64_t gathers = stage == 0 ? 0 : stage == 3 ? 2 * accumulation : 1;
       EXPECT_EQ(all["all_gather"], gathers * once) << "stage " << stage;
     }

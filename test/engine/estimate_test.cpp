@@ -54,6 +54,30 @@ TEST(Estimate, AccumulatedGradientsAreFp32UnlessToldOtherwise) {
   EXPECT_EQ(states(3, DType::bf16, 3, DType::bf16), 14 * 125008);
 }
 
+std::int64_t buckets(int stage, const EstimateInput& changed) {
+  EstimateInput input = changed;
+  input.stage = stage;
+  input.dtype = DType::bf16;
+  return estimate_states(golden_layout(), input).buckets;
+}
+
+TEST(Estimate, GradientsThatAreSentInAnotherTypeTakeTwoBuffers) {
+  EstimateInput input;
+  input.reduce_bucket_size = 8192;
+  EXPECT_EQ(buckets(0, input), 0);
+  EXPECT_EQ(buckets(2, input), 2 * 2 * 1000064);
+  input.communication_dtype = DType::fp32;
+  EXPECT_EQ(buckets(0, input), 2 * 4 * 8192);
+  EXPECT_EQ(buckets(2, input), 2 * 2 * 1000064 + 2 * 4 * 8192);
+  input.accumulation = 3;  // stages 0 and 1 send the fp32 sums as they are
+  EXPECT_EQ(buckets(1, input), 0);
+  input.communication_dtype = DType::bf16;
+  EXPECT_EQ(buckets(1, input), 2 * 2 * 8192);
+  input.reduce_every_micro_batch = true;
+  EXPECT_EQ(buckets(0, input), 2 * 1000064);
+  EXPECT_EQ(buckets(1, input), 2 * 2 * 1000064);
+}
+
 TEST(Estimate, AnAsynchronousSaveCopiesASlice) {
   for (const DType dtype : {DType::fp32, DType::bf16, DType::fp16})
     for (const int stage : {0, 3}) {

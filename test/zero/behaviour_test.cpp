@@ -258,6 +258,7 @@ TEST(OptionsCheck, RefusesImpossibleValues) {
   refuses([](Options& o) { o.stage = 4; });
   refuses([](Options& o) { o.dtype = DType::fp64; });
   refuses([](Options& o) { o.accumulation_dtype = DType::bf16; });
+  refuses([](Options& o) { o.communication_dtype = DType::fp64; });
   refuses([](Options& o) { o.accumulation_steps = 0; });
   refuses([](Options& o) { o.gradient_clipping = -1; });
   refuses([](Options& o) { o.reduce_bucket_size = 0; });

@@ -2,11 +2,13 @@
 // Bytes sent and bytes held equal the closed formulas.
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <gtest/gtest.h>
 
 #include "tessera/device/memory.hpp"
+#include "tessera/kernels/reduce.hpp"
 
 #include "zero/bucket_plan.hpp"
 #include "zero/training.hpp"
@@ -35,6 +37,7 @@ struct Case {
   int k;
   bool every;
   DType sums = DType::fp32;
+  DType sent = dtype;
 };
 
 std::vector<Case> all_cases() {
@@ -44,7 +47,9 @@ std::vector<Case> all_cases() {
       for (const int k : {1, 3})
         for (const bool every : {false, true})
           for (const DType sums : {DType::fp32, dtype})
-            if (k > 1 || (!every && sums == dtype)) cases.push_back({stage, dtype, k, every, sums});
+            for (const DType sent : {DType::fp32, DType::bf16, DType::fp16})
+              if (k > 1 || (!every && sums == dtype))
+                cases.push_back({stage, dtype, k, every, sums, sent});
   return cases;
 }
 
@@ -53,6 +58,7 @@ Options options_of(const Case& c) {
   options.accumulation_steps = c.k;
   options.reduce_every_micro_batch = c.every;
   options.accumulation_dtype = c.sums;
+  options.communication_dtype = c.sent;
   options.reduce_bucket_size = 20000;
   options.gather_bucket_size = 15000;
   return options;
@@ -60,7 +66,8 @@ Options options_of(const Case& c) {
 
 std::string text(const Case& c) {
   return "stage " + std::to_string(c.stage) + " " + to_string(c.dtype) + " k " +
-         std::to_string(c.k) + (c.every ? " every" : "") + " sums " + to_string(c.sums);
+         std::to_string(c.k) + (c.every ? " every" : "") + " sums " + to_string(c.sums) + " sent " +
+         to_string(c.sent);
 }
 
 TEST(Traffic, EqualsTheFormulas) {
@@ -78,8 +85,9 @@ TEST(Traffic, EqualsTheFormulas) {
     testing::one_step(optimizer);
 
     const FlatLayout& layout = optimizer.layout();
-    const std::int64_t volume =
-        (n - 1) * layout.padded() * static_cast<std::int64_t>(size_of(c.dtype));
+    const auto volume = [&](DType type) {
+      return (n - 1) * layout.padded() * static_cast<std::int64_t>(size_of(type));
+    };
     const std::int64_t reductions = c.stage >= 2 || c.every ? c.k : 1;
     const auto slices =
         static_cast<std::int64_t>(plan_slices(layout, options.reduce_bucket_size, true).size());
@@ -92,18 +100,18 @@ TEST(Traffic, EqualsTheFormulas) {
     const Traffic::Count scattered = total(traffic, "reduce_scatter");
     const Traffic::Count gathered = total(traffic, "all_gather");
     if (c.stage == 0) {
-      const bool staged = c.k > 1 && !c.every && c.dtype != c.sums;
+      const bool staged = (c.k > 1 && !c.every ? c.sums : c.dtype) != c.sent;
       const auto ranges =
           static_cast<std::int64_t>(plan_ranges(layout, options.reduce_bucket_size).size());
-      EXPECT_EQ(reduced.bytes, 2 * reductions * volume);
+      EXPECT_EQ(reduced.bytes, 2 * reductions * volume(c.sent));
       EXPECT_EQ(reduced.messages, 2 * reductions * pairs * (staged ? slices : ranges));
       EXPECT_EQ(scattered.bytes, 0);
       EXPECT_EQ(gathered.bytes, 0);
     } else {
       EXPECT_EQ(reduced.bytes, 0);
-      EXPECT_EQ(scattered.bytes, reductions * volume);
+      EXPECT_EQ(scattered.bytes, reductions * volume(c.sent));
       EXPECT_EQ(scattered.messages, reductions * pairs * slices);
-      EXPECT_EQ(gathered.bytes, (c.stage == 3 ? 2 * c.k : 1) * volume);
+      EXPECT_EQ(gathered.bytes, (c.stage == 3 ? 2 * c.k : 1) * volume(c.dtype));
       EXPECT_EQ(gathered.messages, (c.stage == 3 ? 2 * c.k * units : gathers) * pairs);
     }
     EXPECT_EQ(total(traffic, "scalars").messages > 0, n > 1);
@@ -113,8 +121,15 @@ TEST(Traffic, EqualsTheFormulas) {
 
 TEST(Traffic, OfLentArraysHasTheSameVolume) {
   const std::int64_t n = world().size();
-  for (const int stage : {0, 1, 2, 3}) {
-    PartitionedOptimizer optimizer(world(), usual_options(stage, DType::fp32));
+  for (const auto& [stage, sent] : {std::pair(0, DType::fp32),
+                                    {1, DType::fp32},
+                                    {2, DType::fp32},
+                                    {3, DType::fp32},
+                                    {0, DType::bf16},
+                                    {2, DType::bf16}}) {
+    Options options = usual_options(stage, DType::fp32);
+    options.communication_dtype = sent;
+    PartitionedOptimizer optimizer(world(), options);
     std::vector<float> w(1009), g(1009);
     optimizer.add("w", {1009}, w.data(), g.data());
     optimizer.commit();
@@ -122,8 +137,9 @@ TEST(Traffic, OfLentArraysHasTheSameVolume) {
     traffic.reset();
     optimizer.step();
     const std::int64_t volume = (n - 1) * optimizer.layout().padded() * 4;
-    EXPECT_EQ(total(traffic, "all_reduce").bytes, stage == 0 ? 2 * volume : 0);
-    EXPECT_EQ(total(traffic, "reduce_scatter").bytes, stage == 0 ? 0 : volume);
+    const std::int64_t reduced = volume * static_cast<std::int64_t>(size_of(sent)) / 4;
+    EXPECT_EQ(total(traffic, "all_reduce").bytes, stage == 0 ? 2 * reduced : 0);
+    EXPECT_EQ(total(traffic, "reduce_scatter").bytes, stage == 0 ? 0 : reduced);
     EXPECT_EQ(total(traffic, "all_gather").bytes, stage == 0 ? 0 : volume);
     traffic.reset();
   }
@@ -198,8 +214,12 @@ ModelSpec uniform_model(int units) {
 TEST(Memory, OfWorkInProgressIsAFewUnits) {
   MemoryLedger& ledger = memory_ledger(Device{});
   for (const int stage : {2, 3}) {
-    for (const bool overlap : {false, true}) {
+    for (const auto& [overlap, sent] : {std::pair(false, DType::bf16),
+                                        {true, DType::bf16},
+                                        {false, DType::fp32},
+                                        {true, DType::fp32}}) {
       Options options = usual_options(stage, DType::bf16);
+      options.communication_dtype = sent;
       options.reduce_bucket_size = 1;
       options.prefetch_elements = kUniform + 1000;  // one unit ahead
       options.overlap = overlap;
@@ -212,7 +232,10 @@ TEST(Memory, OfWorkInProgressIsAFewUnits) {
       testing::one_step(optimizer);
       const std::int64_t unit = optimizer.layout().unit(0).padded * 2;
       EXPECT_EQ(ledger.peak(Purpose::gathered), stage == 3 ? 2 * unit : 0);
-      EXPECT_EQ(ledger.peak(Purpose::buckets) - buckets, (overlap ? 2 : 1) * unit);
+      // Two buffers of the smallest bucket, a norm block of each rank, where gradients are rounded.
+      const std::int64_t staging =
+          sent == DType::fp32 ? 2 * world().size() * kernels::kNormBlock * 4 : 0;
+      EXPECT_EQ(ledger.peak(Purpose::buckets) - buckets, (overlap ? 2 : 1) * unit + staging);
       EXPECT_EQ(ledger.current(Purpose::gathered), 0);
     }
   }

@@ -114,6 +114,41 @@ TEST(LentArrays, InFp16AreEqualInEveryStage) {
     EXPECT_TRUE(train_lent<fp16>(usual_options(stage, DType::fp16), 3) == expected) << stage;
 }
 
+TEST(LentArrays, MaySendAnotherType) {
+  for (const DType sent : {DType::fp32, DType::fp16}) {
+    Options options = usual_options(0, DType::bf16);
+    options.communication_dtype = sent;
+    const Outcome expected = train_lent<bf16>(options, 3);
+    for (const int stage : {1, 2, 3}) {
+      options.stage = stage;
+      EXPECT_TRUE(train_lent<bf16>(options, 3) == expected) << stage;
+    }
+    options.reduce_bucket_size = 9000;
+    EXPECT_TRUE(train_lent<bf16>(options, 3) == expected);
+  }
+  // Arrays in 16 bits begin with rounded masters; those in fp32 are the optimizer's own to the bit.
+  Options options = usual_options(1, DType::fp32);
+  options.communication_dtype = DType::bf16;
+  const Outcome own = testing::train(world(), options, 3);
+  const Outcome lent = train_lent<float>(options, 3);
+  EXPECT_EQ(lent.norms, own.norms);
+  EXPECT_TRUE(lent == own);
+}
+
+TEST(LentArrays, ShowASumBeyondTheSentTypeAsNotFinite) {
+  Options options = usual_options(2, DType::fp32);
+  options.communication_dtype = DType::fp16;
+  PartitionedOptimizer optimizer(world(), options);
+  std::vector<float> w(100, 1.0f), g(100, 0.0f);
+  optimizer.add("w", {100}, w.data(), g.data());
+  optimizer.commit();
+  g[99] = 1e5f;
+  const StepResult result = optimizer.step();
+  EXPECT_FALSE(result.applied);
+  EXPECT_EQ(result.non_finite_parameter, "w");
+  EXPECT_EQ(w, std::vector<float>(100, 1.0f));
+}
+
 TEST(LentArrays, InFp16KeepWhatRoundingTakesAway) {
   Options options = usual_options(1, DType::fp16);
   options.rule.lr = 1e-5;  // a 50th of a unit in the last place of 0.5

@@ -98,7 +98,7 @@ struct EngineConfig {
   double gradient_clipping = 1.0;           ///< global norm; 0 disables
   DType dtype = DType::fp32;                ///< by `bf16.enabled` and `fp16.enabled`
   DType accumulation_dtype = DType::fp32;   ///< of sums over micro-batches: fp32, or dtype
-  DType communication_dtype = DType::fp32;  ///< of reduced gradients; at present always dtype
+  DType communication_dtype = DType::fp32;  ///< in which gradients are sent and summed
   std::optional<Fp16Config> fp16;           ///< in fp16 runs
   ZeroConfig zero;
   bool wall_clock_breakdown = false;  ///< the log shows where the time of a step goes

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -31,6 +32,8 @@ struct EstimateInput {
   std::int64_t accumulation = 1;
   DType accumulation_dtype = DType::fp32;
   bool reduce_every_micro_batch = false;
+  std::optional<DType> communication_dtype{};  // nullopt: dtype
+  std::int64_t reduce_bucket_size = 0;
   int states = 2;  // fp32 arrays of the optimizer: 2 for Adam
   std::int64_t prefetch_elements = 0;
   bool asynchronous_saves = false;

@@ -28,6 +28,10 @@ struct Options {
   /// Parameters, gradients and what is sent: fp32, bf16 with a split fp32 master, or fp16 with an
   /// fp32 master beside it.
   DType dtype = DType::fp32;
+  /// fp32, bf16 or fp16: gradients are rounded to it, reduced in it, and rounded back to what is
+  /// held; through two buffers of reduce_bucket_size where it is not what backward writes. nullopt:
+  /// dtype.
+  std::optional<DType> communication_dtype{};
   /// Largest global gradient norm; 0: no clipping. The coefficient is max / (norm + 1e-6) where
   /// that is below 1.
   double gradient_clipping = 0;
