@@ -16,6 +16,7 @@
 #include "tessera/comm/runtime.hpp"
 #include "tessera/device/cuda.hpp"
 #include "tessera/device/memory.hpp"
+#include "tessera/kernels/attention.hpp"
 
 #include "apps/tessera/session.hpp"
 
@@ -92,6 +93,7 @@ Json describe(Runtime& runtime, int threads) {
   env["shared_memory"] = shared_memory_text();
   env["cuda"] = cuda_text();
   env["nccl"] = nccl_version().empty() ? "not in this build" : nccl_version();
+  env["cudnn"] = kernels::cudnn_version().empty() ? "not in this build" : kernels::cudnn_version();
   env["devices"] = devices();
   Json missing = Json::array();
   if (cuda_device_count() == 0) missing.push_back("cuda: " + cuda_unavailable_reason());

@@ -37,6 +37,11 @@ void add_run(RowList& rows) {
   rows.supported("tf32", flag(), "false",
                  "On GPUs: products of fp32 numbers may lose 13 bits of each factor's mantissa, to "
                  "run on tensor cores.");
+  rows.supported(
+      "attention", one_of({"auto", "cudnn", "own"}), "\"auto\"",
+      "Whose kernels compute attention on GPUs. auto: cuDNN's where the build has it, "
+      "for bf16 and fp16, without dropout and sequences of a multiple of 64 tokens; else "
+      "own. cudnn: refuse what it does not take.");
   rows.supported("measure_products", flag(), "false",
                  "On GPUs: try several algorithms at the first product of each size and keep the "
                  "fastest. Which one that is, and the last bits with it, may differ between runs.");

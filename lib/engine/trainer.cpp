@@ -27,10 +27,12 @@
 #include "tessera/engine/run_setup.hpp"
 #include "tessera/engine/signals.hpp"
 #include "tessera/engine/summary.hpp"
+#include "tessera/kernels/attention.hpp"
 #include "tessera/kernels/gemm.hpp"
 #include "tessera/parallel/evaluation.hpp"
 #include "tessera/parallel/model_state.hpp"
 
+#include "engine/attention_choice.hpp"
 #include "engine/checkpoint_keeper.hpp"
 #include "engine/event_log.hpp"
 #include "engine/metrics_file.hpp"
@@ -371,6 +373,7 @@ void Trainer::nothing_to_do() {
 void Trainer::run() {
   open_folder();
   setup_ = open_run(runtime_, std::move(setup_.config));
+  kernels::set_attention_kernels(choose_attention(setup_.config, setup_.device));
   check_earlier_run();
   start();
   announce_run(runtime_, setup_, request_.threads);
@@ -392,9 +395,11 @@ void train(Runtime& runtime, config::RunConfig config, const TrainRequest& reque
   // What is set for the whole process while a run lasts.
   struct Guard {
     kernels::GemmOptions before = kernels::gemm_options();
+    kernels::AttentionKernels attention_before = kernels::attention_kernels();
     ~Guard() {
       set_log_sink(nullptr);
       kernels::set_gemm_options(before);
+      kernels::set_attention_kernels(attention_before);
     }
   } const guard;
   kernels::set_gemm_options({.tf32 = config.run.tf32, .measure = config.run.measure_products});

@@ -66,7 +66,7 @@ TEST(Override, UnknownPathsNameTheNearest) {
   EXPECT_THAT(wrong("engine.zero_optimisation.stage=2"),
               HasSubstr("'engine.zero_optimization.stage'?"));
   EXPECT_THAT(wrong("run.sequence_length=2"), HasSubstr("'data.sequence_length'?"));
-  EXPECT_THAT(wrong("run.bogus=1"), HasSubstr("known here: checkpoint, "));
+  EXPECT_THAT(wrong("run.bogus=1"), HasSubstr("known here: attention, checkpoint, "));
   EXPECT_THAT(wrong("run.steps.more=1"), HasSubstr("unknown path `run.steps.more`"));
   EXPECT_THAT(wrong(".=1"), HasSubstr("unknown path"));
 }

@@ -237,6 +237,7 @@ TEST(Table, EverySupportedKeyChangesTheConfiguration) {
       {"run.seed", "7"},
       {"run.recompute", "full"},
       {"run.tf32", "true"},
+      {"run.attention", "own"},
       {"run.measure_products", "true"},
       {"run.threads", "7"},
       {"run.log_every", "7"},

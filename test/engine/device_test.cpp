@@ -2,6 +2,7 @@
 // A GPU beside the CPU: curves, checkpoints that change place, memory, text.
 #include <algorithm>
 #include <map>
+#include <utility>
 
 #include <gtest/gtest.h>
 
@@ -9,6 +10,7 @@
 #include "tessera/comm/runtime.hpp"
 #include "tessera/engine/device_choice.hpp"
 #include "tessera/engine/engine.hpp"
+#include "tessera/kernels/attention.hpp"
 #include "tessera/parallel/evaluation.hpp"
 #include "tessera/parallel/model_state.hpp"
 
@@ -76,6 +78,24 @@ TEST_F(DeviceTest, FollowsTheCpusCurve) {
   for (const auto& [dtype, tolerance] : tolerances) {
     Trial there(world(), gpu_, dtype, 2), here(world(), Device{}, dtype, 2);
     for (int i = 0; i < 4; ++i) EXPECT_NEAR(there.step(), here.step(), tolerance) << i;
+  }
+}
+
+TEST_F(DeviceTest, FollowsTheCurveWithAttentionOfCudnn) {
+  if (kernels::cudnn_version().empty()) GTEST_SKIP() << "this build has no cuDNN";
+  struct Choice {
+    Choice() { kernels::set_attention_kernels(kernels::AttentionKernels::cudnn); }
+    ~Choice() { kernels::set_attention_kernels(kernels::AttentionKernels::automatic); }
+  } const choice;
+  for (const auto& [dtype, tolerance] : {std::pair{DType::bf16, 2e-2}, {DType::fp16, 2e-3}}) {
+    Trial there(world(), gpu_, dtype, 2), again(world(), gpu_, dtype, 2);
+    Trial here(world(), Device{}, dtype, 2);
+    for (int i = 0; i < 4; ++i) {
+      const double loss = there.step();
+      EXPECT_EQ(loss, again.step());
+      EXPECT_NEAR(loss, here.step(), tolerance) << i;
+    }
+    EXPECT_EQ(there.checksum(), again.checksum());
   }
 }
 

@@ -2,6 +2,7 @@
 // Kernels of a GPT-2 1.5B training step on a GPU: memory-bound ones against a copy, products and
 // attention against cuBLASLt's best algorithm on a large square product. No cases without a GPU.
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "tessera/device/cuda.hpp"
@@ -153,6 +154,23 @@ void measure_arithmetic(bench::Program& program, Device device, double share) {
   // What the causal mask leaves of one product.
   const double visible = static_cast<double>(kTokens * kWidth) * (kPositions + 1);
   const Stream& stream = gpu.stream();
+  // As a run would (by cuDNN, where the build has it), and by our own kernels.
+  const auto attention = [&](const std::string& pass, double flops, auto call) {
+    const auto by = [call](kernels::AttentionKernels kernels) {
+      kernels::set_attention_kernels(kernels);
+      call();
+      kernels::set_attention_kernels(kernels::AttentionKernels::automatic);
+    };
+    return std::pair{
+        gpu.variant(
+            "attention " + pass, [by] { by(kernels::AttentionKernels::automatic); }, flops),
+        gpu.variant(
+            "attention " + pass + ", own", [by] { by(kernels::AttentionKernels::own); }, flops)};
+  };
+  const auto [run_forward, own_forward] =
+      attention("forward", 2 * visible, [&] { kernels::attention_forward(stream, forward); });
+  const auto [run_backward, own_backward] =
+      attention("backward", 5 * visible, [&] { kernels::attention_backward(stream, backward); });
   program.measure(
       {.name = "arithmetic",
        .variants =
@@ -162,12 +180,7 @@ void measure_arithmetic(bench::Program& program, Device device, double share) {
                     a, b, c),
             product(gpu, "product 8192 x 6400 x 1600", kTokens, 4 * kWidth, kWidth, false, a, b, c),
             product(gpu, "product 8192 x 1600 x 6400", kTokens, kWidth, 4 * kWidth, false, a, b, c),
-            gpu.variant(
-                "attention forward", [&] { kernels::attention_forward(stream, forward); },
-                2 * visible),
-            gpu.variant(
-                "attention backward", [&] { kernels::attention_backward(stream, backward); },
-                5 * visible)},
+            run_forward, own_forward, run_backward, own_backward},
        .unit = "flop"},
       share);
 }

@@ -83,9 +83,10 @@ struct RunSection {
   CheckpointConfig checkpoint;
   ValidateConfig validate;
   Recompute recompute = Recompute::none;
-  bool tf32 = false;              ///< of fp32 products on GPUs
-  bool measure_products = false;  ///< choose the algorithms of products on GPUs by their time
-  int threads = 0;                ///< per rank; 0: divide the node's cores
+  bool tf32 = false;               ///< of fp32 products on GPUs
+  std::string attention = "auto";  ///< auto, cudnn or own: whose kernels compute it on GPUs
+  bool measure_products = false;   ///< choose the algorithms of products on GPUs by their time
+  int threads = 0;                 ///< per rank; 0: divide the node's cores
   std::optional<double> minutes;
   std::int64_t log_every = 10;  ///< steps between progress lines
   bool operator==(const RunSection&) const = default;

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 #include "tessera/base/dtype.hpp"
 #include "tessera/device/stream.hpp"
@@ -48,5 +49,21 @@ struct AttentionBackward {
   void* dv;
 };
 void attention_backward(const Stream& stream, const AttentionBackward& args);
+
+/// Whose kernels compute attention on CUDA devices.
+enum class AttentionKernels : std::uint8_t {
+  /// cuDNN's, where the build has them, for calls that they take and that come again: bf16 or fp16,
+  /// without dropout, as many keys as queries, a multiple of 64 of them. Else own.
+  automatic,
+  cudnn,  ///< cuDNN's for every call; what they do not take is refused (not_supported)
+  own,
+};
+const char* to_string(AttentionKernels kernels);
+/// For the whole process; the CPU has no such choice.
+void set_attention_kernels(AttentionKernels kernels);
+AttentionKernels attention_kernels();
+
+/// "9.19.0", of the cuDNN that this process uses; empty in builds without it.
+std::string cudnn_version();
 
 }  // namespace tessera::kernels

@@ -1,16 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Attention on the CPU: blocks of queries and keys in fp32, online softmax, recomputation in the
 // backward pass.
-#include "tessera/kernels/attention.hpp"
+#include "kernels/cpu/attention.hpp"
 
 #include <cmath>
 #include <limits>
 
-#include <fmt/format.h>
-
-#include "tessera/kernels/gemm.hpp"
-
-#include "kernels/cuda/operations.hpp"
 #include "kernels/dispatch.hpp"
 
 #undef HWY_TARGET_INCLUDE
@@ -371,49 +366,16 @@ HWY_EXPORT(attention_backward_cpu);
 
 }  // namespace
 
-namespace kernels {
-namespace {
+namespace kernels::cpu {
 
-void check(const AttentionForward& args) {
-  TESSERA_CHECK(args.kv_heads > 0 && args.heads % args.kv_heads == 0, Code::invalid_argument,
-                fmt::format("attention: {} heads cannot share {} key and value heads", args.heads,
-                            args.kv_heads));
-  TESSERA_CHECK(args.head_dim > 0 && args.head_dim <= 256, Code::not_supported,
-                fmt::format("attention: head dimension {} is not in 1..256", args.head_dim));
-  TESSERA_CHECK(args.keys > 0, Code::invalid_argument, "attention: there are no keys");
-  TESSERA_CHECK(!args.causal || args.queries <= args.keys, Code::invalid_argument,
-                fmt::format("causal attention: {} queries but only {} keys; the first queries "
-                            "would see nothing",
-                            args.queries, args.keys));
-  TESSERA_CHECK(args.dropout >= 0 && args.dropout < 1, Code::invalid_argument,
-                fmt::format("attention: dropout {} is not in [0, 1)", args.dropout));
+void attention_forward(const AttentionForward& args) {
+  HWY_DYNAMIC_DISPATCH(attention_forward_cpu)(args);
 }
 
-}  // namespace
-
-void attention_forward(const Stream& stream, const AttentionForward& args) {
-  check(args);
-  if (args.batch == 0 || args.queries == 0) return;
-  if (stream.device().is_cpu())
-    HWY_DYNAMIC_DISPATCH(attention_forward_cpu)(args);
-  else
-    cuda::attention_forward(stream, args);
-  add_flops(4 * args.batch * args.heads * args.queries * args.keys * args.head_dim);
+void attention_backward(const AttentionBackward& args) {
+  HWY_DYNAMIC_DISPATCH(attention_backward_cpu)(args);
 }
 
-void attention_backward(const Stream& stream, const AttentionBackward& args) {
-  const AttentionForward& forward = args.forward;
-  check(forward);
-  TESSERA_CHECK(forward.lse != nullptr, Code::invalid_argument,
-                "attention_backward needs the lse of the forward pass");
-  if (forward.batch == 0) return;
-  if (stream.device().is_cpu())
-    HWY_DYNAMIC_DISPATCH(attention_backward_cpu)(args);
-  else
-    cuda::attention_backward(stream, args);
-  add_flops(8 * forward.batch * forward.heads * forward.queries * forward.keys * forward.head_dim);
-}
-
-}  // namespace kernels
+}  // namespace kernels::cpu
 }  // namespace tessera
 #endif

@@ -4,6 +4,8 @@
 // without reading the arrays.
 #pragma once
 
+#include <string>
+
 #include "tessera/kernels/activation.hpp"
 #include "tessera/kernels/adamw.hpp"
 #include "tessera/kernels/attention.hpp"
@@ -27,6 +29,11 @@ void activation_backward(const Stream& stream, const ActivationBackward& args);
 void adamw(const Stream& stream, const AdamW& args);
 void attention_forward(const Stream& stream, const AttentionForward& args);
 void attention_backward(const Stream& stream, const AttentionBackward& args);
+/// Attention by cuDNN. False: this call is not for it, and nothing was done. Errors: not_supported
+/// where it was asked for (attention_kernels).
+bool cudnn_attention_forward(const Stream& stream, const AttentionForward& args);
+bool cudnn_attention_backward(const Stream& stream, const AttentionBackward& args);
+std::string cudnn_version();
 void cross_entropy(const Stream& stream, const CrossEntropy& args);
 void dropout(const Stream& stream, const Dropout& args);
 void add(const Stream& stream, const void* a, const void* b, void* y, std::int64_t count,

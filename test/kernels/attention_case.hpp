@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: Apache-2.0
+// Calls of attention, and a plain fp64 computation of them that keeps the whole matrix of
+// probabilities.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <string>
+
+#include <fmt/format.h>
+
+#include "tessera/base/random.hpp"
+#include "tessera/kernels/attention.hpp"
+
+#include "support/device_arrays.hpp"
+
+namespace tessera::testing::attention {
+
+using namespace kernels;  // NOLINT(google-build-using-namespace): the operation under test
+
+struct Problem {
+  std::int64_t batch, heads, kv_heads, queries, keys, head_dim;
+  bool causal = true;
+  float dropout = 0;
+  std::int64_t row_pad = 0, batch_pad = 0;
+};
+
+inline std::string describe(const Problem& p) {
+  return fmt::format("batch {} heads {}/{} queries {} keys {} head_dim {} causal {} dropout {}",
+                     p.batch, p.heads, p.kv_heads, p.queries, p.keys, p.head_dim, p.causal,
+                     p.dropout);
+}
+
+// Strides of a [batch, rows, heads, head_dim] array with unused elements between rows and batches.
+struct Layout {
+  std::int64_t row, batch, size;
+  Layout(const Problem& p, std::int64_t rows, std::int64_t heads)
+      : row(heads * p.head_dim + p.row_pad),
+        batch(rows * row + p.batch_pad),
+        size(p.batch * batch) {}
+};
+
+// The arrays of one call, on the host, and where the kernels find them.
+struct Arrays {
+  Layout q_layout, k_layout;
+  TypedArray q, k, v, y, lse, dy, dq, dk, dv;
+  DeviceArrays on_device;
+  Arrays(const Problem& p, DType dtype, Device device = {})
+      : q_layout(p, p.queries, p.heads),
+        k_layout(p, p.keys, p.kv_heads),
+        q(random_array(dtype, q_layout.size, 1)),
+        k(random_array(dtype, k_layout.size, 2)),
+        v(random_array(dtype, k_layout.size, 3)),
+        y(filled_array(dtype, q_layout.size, 7)),
+        lse(filled_array(DType::fp32, p.batch * p.heads * p.queries, 7)),
+        dy(random_array(dtype, q_layout.size, 4)),
+        dq(filled_array(dtype, q_layout.size, 7)),
+        dk(filled_array(dtype, k_layout.size, 7)),
+        dv(filled_array(dtype, k_layout.size, 7)),
+        on_device(device) {}
+
+  void* at(TypedArray& array) { return on_device.at(array); }
+  void run(const AttentionForward& args) {
+    attention_forward(on_device.stream(), args);
+    on_device.fetch();
+  }
+  void run(const AttentionBackward& args) {
+    attention_forward(on_device.stream(), args.forward);
+    attention_backward(on_device.stream(), args);
+    on_device.fetch();
+  }
+};
+
+inline AttentionForward forward_args(const Problem& p, Arrays& a) {
+  AttentionForward args{};
+  args.q = a.at(a.q);
+  args.k = a.at(a.k);
+  args.v = a.at(a.v);
+  args.y = a.at(a.y);
+  args.lse = static_cast<float*>(a.at(a.lse));
+  args.batch = p.batch;
+  args.heads = p.heads;
+  args.kv_heads = p.kv_heads;
+  args.queries = p.queries;
+  args.keys = p.keys;
+  args.head_dim = p.head_dim;
+  args.q_row_stride = args.y_row_stride = a.q_layout.row;
+  args.k_row_stride = args.v_row_stride = a.k_layout.row;
+  args.q_batch_stride = args.y_batch_stride = a.q_layout.batch;
+  args.k_batch_stride = args.v_batch_stride = a.k_layout.batch;
+  args.scale = 0.75f / std::sqrt(static_cast<float>(p.head_dim));
+  args.causal = p.causal;
+  args.dtype = a.q.dtype();
+  args.dropout = p.dropout;
+  args.dropout_seed = 42;
+  args.dropout_stream = 7;
+  args.batch_offset = 3;
+  return args;
+}
+
+inline AttentionBackward backward_args(const Problem& p, Arrays& a) {
+  return {forward_args(p, a), a.at(a.dy), a.at(a.dq), a.at(a.dk), a.at(a.dv)};
+}
+
+/// The same call in fp64 on values of `Arrays`.
+class Reference {
+ public:
+  Reference(const Problem& p, const AttentionForward& args, const Arrays& a)
+      : p_(p), args_(args), q_layout_(a.q_layout), k_layout_(a.k_layout) {}
+
+  Doubles y, lse, dq, dk, dv;
+
+  void forward(const Doubles& q, const Doubles& k, const Doubles& v) {
+    y = Doubles(q.size(), 7);
+    lse.clear();
+    for_each_row([&](std::int64_t b, std::int64_t h, std::int64_t t) {
+      const Doubles p = probabilities(q, k, b, h, t);
+      for (std::int64_t i = 0; i < p_.head_dim; ++i) {
+        double sum = 0;
+        for (std::int64_t s = 0; s < seen(t); ++s)
+          sum += p[index(s)] * keep(b, h, t, s) * v[at_key(b, h, s, i)];
+        y[at_query(b, h, t, i)] = sum;
+      }
+    });
+  }
+
+  void backward(const Doubles& q, const Doubles& k, const Doubles& v, const Doubles& dy) {
+    dq = Doubles(q.size(), 7);
+    dk = dv = Doubles(k.size(), 7);
+    zero(dq, q_layout_, p_.queries, p_.heads);
+    zero(dk, k_layout_, p_.keys, p_.kv_heads);
+    zero(dv, k_layout_, p_.keys, p_.kv_heads);
+    for_each_row([&](std::int64_t b, std::int64_t h, std::int64_t t) {
+      const Doubles p = probabilities(q, k, b, h, t);
+      Doubles dp(p.size());
+      double shift = 0;
+      for (std::int64_t s = 0; s < seen(t); ++s) {
+        const double factor = keep(b, h, t, s);
+        for (std::int64_t i = 0; i < p_.head_dim; ++i) {
+          dp[index(s)] += dy[at_query(b, h, t, i)] * v[at_key(b, h, s, i)] * factor;
+          dv[at_key(b, h, s, i)] += p[index(s)] * factor * dy[at_query(b, h, t, i)];
+        }
+        shift += p[index(s)] * dp[index(s)];
+      }
+      for (std::int64_t s = 0; s < seen(t); ++s) {
+        const double ds = p[index(s)] * (dp[index(s)] - shift) * double{args_.scale};
+        for (std::int64_t i = 0; i < p_.head_dim; ++i) {
+          dq[at_query(b, h, t, i)] += ds * k[at_key(b, h, s, i)];
+          dk[at_key(b, h, s, i)] += ds * q[at_query(b, h, t, i)];
+        }
+      }
+    });
+  }
+
+ private:
+  static std::size_t index(std::int64_t i) { return static_cast<std::size_t>(i); }
+  std::size_t at_query(std::int64_t b, std::int64_t h, std::int64_t t, std::int64_t i) const {
+    return index(b * q_layout_.batch + t * q_layout_.row + h * p_.head_dim + i);
+  }
+  std::size_t at_key(std::int64_t b, std::int64_t h, std::int64_t s, std::int64_t i) const {
+    const std::int64_t kv_head = h / (p_.heads / p_.kv_heads);
+    return index(b * k_layout_.batch + s * k_layout_.row + kv_head * p_.head_dim + i);
+  }
+  std::int64_t seen(std::int64_t t) const {
+    return p_.causal ? t + p_.keys - p_.queries + 1 : p_.keys;
+  }
+  double keep(std::int64_t b, std::int64_t h, std::int64_t t, std::int64_t s) const {
+    if (p_.dropout == 0) return 1;
+    const RandomStream random(args_.dropout_seed, args_.dropout_stream);
+    const std::int64_t row = ((args_.batch_offset + b) * p_.heads + h) * p_.queries + t;
+    const auto element = static_cast<std::uint64_t>(row * p_.keys + s);
+    return random.uniform(element) >= p_.dropout ? 1 / (1 - double{p_.dropout}) : 0;
+  }
+  template <typename Body>
+  void for_each_row(Body&& body) const {
+    for (std::int64_t b = 0; b < p_.batch; ++b)
+      for (std::int64_t h = 0; h < p_.heads; ++h)
+        for (std::int64_t t = 0; t < p_.queries; ++t) body(b, h, t);
+  }
+  void zero(Doubles& x, const Layout& layout, std::int64_t rows, std::int64_t heads) const {
+    for (std::int64_t b = 0; b < p_.batch; ++b)
+      for (std::int64_t r = 0; r < rows; ++r)
+        for (std::int64_t i = 0; i < heads * p_.head_dim; ++i)
+          x[index(b * layout.batch + r * layout.row + i)] = 0;
+  }
+  Doubles probabilities(const Doubles& q, const Doubles& k, std::int64_t b, std::int64_t h,
+                        std::int64_t t) {
+    Doubles p(index(seen(t)));
+    double largest = -std::numeric_limits<double>::infinity(), sum = 0;
+    for (std::int64_t s = 0; s < seen(t); ++s) {
+      for (std::int64_t i = 0; i < p_.head_dim; ++i)
+        p[index(s)] += q[at_query(b, h, t, i)] * k[at_key(b, h, s, i)] * double{args_.scale};
+      largest = std::max(largest, p[index(s)]);
+    }
+    for (double& x : p) sum += x = std::exp(x - largest);
+    for (double& x : p) x /= sum;
+    lse.push_back(largest + std::log(sum));
+    return p;
+  }
+
+  const Problem& p_;
+  const AttentionForward& args_;
+  Layout q_layout_, k_layout_;
+};
+
+}  // namespace tessera::testing::attention
