@@ -18,6 +18,7 @@
 #include "tessera/kernels/dropout.hpp"
 #include "tessera/kernels/elementwise.hpp"
 #include "tessera/kernels/embedding.hpp"
+#include "tessera/kernels/kv_cache.hpp"
 #include "tessera/kernels/layer_norm.hpp"
 #include "tessera/kernels/reduce.hpp"
 #include "tessera/kernels/rms_norm.hpp"
@@ -206,6 +207,17 @@ inline void embedding_backward(EmbeddingBackward args) {
   mirror(args.ids, args.rows, DType::int32);
   mirror(args.dtable, args.table_rows * args.columns, args.gradient_type);
   mirror.run([&](const Stream& stream) { kernels::embedding_backward(stream, args); });
+}
+
+inline void kv_append(KvAppend args) {
+  const std::int64_t fresh = (args.rows * args.count - 1) * args.stride + args.width;
+  const std::int64_t cached = args.rows * args.capacity * args.width;
+  Mirror mirror;
+  mirror(args.keys, fresh, args.dtype);
+  mirror(args.values, fresh, args.dtype);
+  mirror(args.cached_keys, cached, args.dtype);
+  mirror(args.cached_values, cached, args.dtype);
+  mirror.run([&](const Stream& stream) { kernels::kv_append(stream, args); });
 }
 
 inline void layer_norm_forward(LayerNormForward args) {

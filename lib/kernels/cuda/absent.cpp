@@ -66,6 +66,9 @@ void gemm(const Stream& stream, const Gemm&) {
 bool gemm_with_epilogue(const Stream& stream, const Gemm&) {
   absent(stream, "gemm");
 }
+void kv_append(const Stream& stream, const KvAppend&) {
+  absent(stream, "kv_append");
+}
 void layer_norm_forward(const Stream& stream, const LayerNormForward&) {
   absent(stream, "layer_norm_forward");
 }

@@ -14,6 +14,7 @@
 #include "tessera/kernels/elementwise.hpp"
 #include "tessera/kernels/embedding.hpp"
 #include "tessera/kernels/gemm.hpp"
+#include "tessera/kernels/kv_cache.hpp"
 #include "tessera/kernels/layer_norm.hpp"
 #include "tessera/kernels/reduce.hpp"
 #include "tessera/kernels/rms_norm.hpp"
@@ -52,6 +53,7 @@ void gemm(const Stream& stream, const Gemm& args);
 /// The product with its epilogue or sums in one step. False: there are none or cuBLASLt cannot, and
 /// nothing was done.
 bool gemm_with_epilogue(const Stream& stream, const Gemm& args);
+void kv_append(const Stream& stream, const KvAppend& args);
 void layer_norm_forward(const Stream& stream, const LayerNormForward& args);
 void layer_norm_backward(const Stream& stream, const LayerNormBackward& args);
 void block_square_sums(const Stream& stream, const void* x, DType dtype, std::int64_t count,

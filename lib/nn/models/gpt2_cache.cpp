@@ -5,6 +5,7 @@
 #include "tessera/autograd/profiler.hpp"
 #include "tessera/base/error.hpp"
 #include "tessera/kernels/attention.hpp"
+#include "tessera/kernels/kv_cache.hpp"
 
 #include "nn/models/gpt2_pass.hpp"
 
@@ -18,17 +19,18 @@ std::byte* at(const Tensor& tensor, std::int64_t element) {
 /// Copies keys and values of the new positions behind the cached ones.
 void append(const Stream& stream, const Tensor& qkv, const KvCache::Layer& layer,
             std::int64_t length) {
-  const std::int64_t rows = qkv.size(0), count = qkv.size(1), width = qkv.size(2) / 3;
-  const std::int64_t capacity = layer.keys.size(1);
-  const auto bytes = static_cast<std::size_t>(width) * size_of(qkv.dtype());
-  for (std::int64_t row = 0; row < rows; ++row) {
-    for (std::int64_t t = 0; t < count; ++t) {
-      const std::int64_t source = (row * count + t) * 3 * width;
-      const std::int64_t target = (row * capacity + length + t) * width;
-      stream.copy(at(layer.keys, target), at(qkv, source + width), bytes);
-      stream.copy(at(layer.values, target), at(qkv, source + 2 * width), bytes);
-    }
-  }
+  const std::int64_t width = qkv.size(2) / 3;
+  kernels::kv_append(stream, {.keys = at(qkv, width),
+                              .values = at(qkv, 2 * width),
+                              .cached_keys = layer.keys.data(),
+                              .cached_values = layer.values.data(),
+                              .rows = qkv.size(0),
+                              .count = qkv.size(1),
+                              .width = width,
+                              .stride = 3 * width,
+                              .capacity = layer.keys.size(1),
+                              .length = length,
+                              .dtype = qkv.dtype()});
 }
 
 }  // namespace

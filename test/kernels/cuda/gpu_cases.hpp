@@ -302,6 +302,24 @@ inline GpuCase cross_entropy(DType dtype, std::int64_t rows, std::int64_t column
 }
 
 /// In place, on heads of 64.
+/// Of 4 rows.
+inline GpuCase kv_append(DType dtype, std::int64_t rows, std::int64_t columns) {
+  GpuCase result("kv_append", dtype, rows, columns);
+  const KvAppend args{.keys = result.read(dtype, rows * columns),
+                      .values = result.read(dtype, rows * columns),
+                      .cached_keys = result.write(dtype, rows * columns),
+                      .cached_values = result.write(dtype, rows * columns),
+                      .rows = 4,
+                      .count = rows / 4,
+                      .width = columns,
+                      .stride = columns,
+                      .capacity = rows / 4,
+                      .length = 0,
+                      .dtype = dtype};
+  result.calls([=](const Stream& stream) { kernels::kv_append(stream, args); });
+  return result;
+}
+
 inline GpuCase rotary(DType dtype, std::int64_t rows, std::int64_t columns) {
   constexpr std::int64_t kHead = 64;
   GpuCase result("rotary", dtype, rows, columns);
