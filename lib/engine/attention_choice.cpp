@@ -33,4 +33,12 @@ kernels::AttentionKernels choose_attention(const config::RunConfig& config, Devi
   return cudnn;
 }
 
+std::string describe_attention(kernels::AttentionKernels kernels) {
+  const std::string version = kernels::cudnn_version();
+  if (kernels == kernels::AttentionKernels::own || version.empty()) return "own kernels";
+  const bool alone = kernels == kernels::AttentionKernels::cudnn;
+  return fmt::format("cuDNN {}{}", version,
+                     alone ? "" : ", own kernels where it is not for a call");
+}
+
 }  // namespace tessera::engine

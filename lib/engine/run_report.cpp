@@ -6,6 +6,9 @@
 #include "tessera/base/log.hpp"
 #include "tessera/base/number_format.hpp"
 #include "tessera/engine/device_choice.hpp"
+#include "tessera/kernels/attention.hpp"
+
+#include "engine/attention_choice.hpp"
 
 namespace tessera::engine {
 
@@ -54,6 +57,8 @@ void announce_run(Runtime& runtime, const RunSetup& setup, int threads) {
       fmt::format("mesh: {} rank(s) x {} thread(s), ZeRO stage {}, transport {}{}, device {}",
                   runtime.size(), threads, config.engine.zero.stage, runtime.world().transport(),
                   between_gpus.empty() ? "" : " + " + between_gpus, describe_device(setup.device)));
+  if (!setup.device.is_cpu())
+    log_info("attention: " + describe_attention(kernels::attention_kernels()));
   log_info(fmt::format("batch: {} sequences = {} x {} micro-batch(es) x {} rank(s)",
                        config.engine.batch.train, config.engine.batch.micro,
                        config.engine.batch.accumulation, config.mesh.data));

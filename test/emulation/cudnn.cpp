@@ -24,7 +24,7 @@ struct cudnnContext {
 namespace tessera::emulation {
 namespace {
 
-std::atomic<std::int64_t> executions{0}, plans{0};
+std::atomic<std::int64_t> executions{0}, plans{0}, unused_workspace{0};
 std::atomic<bool> refusing{false};
 
 }  // namespace
@@ -37,6 +37,9 @@ std::int64_t cudnn_plans() {
 }
 void refuse_cudnn_graphs(bool refuse) {
   refusing = refuse;
+}
+void inflate_cudnn_workspace(std::int64_t bytes) {
+  unused_workspace = bytes;
 }
 
 namespace cudnn {
@@ -207,7 +210,8 @@ cudnnStatus_t cudnnBackendGetAttribute(const cudnnBackendDescriptor_t descriptor
       name != CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE || type != CUDNN_TYPE_INT64 || room != 1)
     return CUDNN_STATUS_BAD_PARAM;
   *count = 1;
-  *static_cast<std::int64_t*>(values) = workspace_of(*graph_of(graph_record(*record)));
+  *static_cast<std::int64_t*>(values) =
+      workspace_of(*graph_of(graph_record(*record))) + unused_workspace;
   return CUDNN_STATUS_SUCCESS;
 }
 

@@ -12,5 +12,7 @@ std::int64_t cudnn_plans();
 
 /// From now on the heuristic finds no engine for any graph.
 void refuse_cudnn_graphs(bool refuse);
+/// Plans made from now on ask for so many bytes more than they use.
+void inflate_cudnn_workspace(std::int64_t bytes);
 
 }  // namespace tessera::emulation

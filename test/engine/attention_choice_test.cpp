@@ -47,5 +47,13 @@ TEST(AttentionChoice, OfCudnnNeedsAGpuABuildAndAType) {
   EXPECT_NE(refusal(run_with("cudnn", DType::fp32), kGpu), "");
 }
 
+TEST(AttentionChoice, IsDescribed) {
+  EXPECT_EQ(describe_attention(AttentionKernels::own), "own kernels");
+  const std::string version = kernels::cudnn_version();
+  EXPECT_EQ(describe_attention(AttentionKernels::cudnn),
+            version.empty() ? "own kernels" : "cuDNN " + version);
+  EXPECT_NE(describe_attention(AttentionKernels::automatic).find("own kernels"), std::string::npos);
+}
+
 }  // namespace
 }  // namespace tessera::engine

@@ -124,12 +124,18 @@ class Library {
                std::span<const cudnn::Argument> arguments) {
     const Buffer workspace = allocate_workspace(stream, plan.workspace());
     const std::lock_guard lock(mutex_);  // the handle has one stream
-    cudnn::check(cudnnSetStream(handle_, static_cast<cudaStream_t>(stream.native_handle())),
-                 "choosing the stream");
+    use(static_cast<cudaStream_t>(stream.native_handle()));
     plan.execute(handle_, arguments, workspace.data());
   }
 
  private:
+  /// Not told again what it knows: a change may make streams wait for each other.
+  void use(cudaStream_t stream) {
+    if (stream == stream_) return;
+    cudnn::check(cudnnSetStream(handle_, stream), "choosing the stream");
+    stream_ = stream;
+  }
+
   Choice make(Pass pass, const AttentionShape& shape) const {
     try {
       const bool forward = pass == Pass::forward;
@@ -146,6 +152,7 @@ class Library {
   }
 
   cudnnHandle_t handle_ = nullptr;
+  cudaStream_t stream_ = nullptr;
   cudnn::Target target_{};
   std::mutex mutex_;
   std::map<std::pair<Pass, AttentionShape>, Choice> choices_;

@@ -30,6 +30,7 @@ class CudnnPlans : public ::testing::Test {
   void TearDown() override {
     set_attention_kernels(AttentionKernels::automatic);
     emulation::refuse_cudnn_graphs(false);
+    emulation::inflate_cudnn_workspace(0);
   }
   /// Both passes; how often cuDNN computed one.
   static std::int64_t taken(const Problem& p, DType dtype = DType::bf16) {
@@ -85,6 +86,13 @@ TEST_F(CudnnPlans, ThatAreRefusedAreRememberedAndComputedByOwnKernels) {
     EXPECT_EQ(error.code(), Code::not_supported);
     EXPECT_NE(std::string(error.what()).find("no engine"), std::string::npos) << error.what();
   }
+}
+
+TEST_F(CudnnPlans, ThatNeedMuchMemoryAreTakenOnlyWhereCudnnIsDemanded) {
+  emulation::inflate_cudnn_workspace(std::int64_t{513} << 20);
+  EXPECT_EQ(taken(problem(4)), 0);
+  set_attention_kernels(AttentionKernels::cudnn);
+  EXPECT_EQ(taken(problem(4)), 2);
 }
 
 TEST_F(CudnnPlans, ReportArraysThatAreTooShort) {
