@@ -104,7 +104,6 @@ class Library {
     check_cuda(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device),
                "asking for the compute capability");
     target_.capability = 10 * major + minor;
-    cudnn::check(cudnnCreate(&handle_), "starting");
   }
 
   struct Choice {
@@ -115,9 +114,13 @@ class Library {
   const Choice& choose(Pass pass, const AttentionForward& args) {
     const AttentionShape shape(args);
     const std::lock_guard lock(mutex_);
-    const auto [found, is_new] = choices_.try_emplace({pass, shape});
-    if (is_new) found->second = make(pass, shape);
-    return found->second;
+    const auto found = choices_.find({pass, shape});
+    if (found != choices_.end()) return found->second;
+    Choice choice = make(pass, shape);
+    if (choice.plan == nullptr)
+      log_warning_once(
+          fmt::format("no attention of cuDNN for {}: {}", describe(args), choice.refusal));
+    return choices_[{pass, shape}] = std::move(choice);
   }
 
   void execute(const Stream& stream, const cudnn::Plan& plan,
@@ -136,8 +139,9 @@ class Library {
     stream_ = stream;
   }
 
-  Choice make(Pass pass, const AttentionShape& shape) const {
+  Choice make(Pass pass, const AttentionShape& shape) {
     try {
+      if (handle_ == nullptr) cudnn::check(cudnnCreate(&handle_), "starting");
       const bool forward = pass == Pass::forward;
       const cudnn::Descriptor graph =
           forward ? forward_graph(shape, handle_) : backward_graph(shape, handle_);
@@ -146,7 +150,6 @@ class Library {
       return {std::make_unique<const cudnn::Plan>(engine), ""};
     } catch (const Error& error) {
       if (error.code() == Code::out_of_memory) throw;
-      if (error.code() != Code::not_supported) log_warning_once(error.what());
       return {nullptr, error.what()};
     }
   }

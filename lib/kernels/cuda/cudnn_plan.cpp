@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/cuda/cudnn_plan.hpp"
 
-#include <array>
 #include <utility>
 #include <vector>
 
@@ -10,18 +9,26 @@
 namespace tessera::kernels::cuda::cudnn {
 namespace {
 
-/// Of Blackwell's engines for the backward pass (number 5), the settings that keep an order of
-/// sums. The heuristic does not offer them.
+using Settings = std::vector<std::pair<cudnnBackendKnobType_t, std::int64_t>>;
+
+/// Of Blackwell's engine for the backward pass (number 5), those that keep an order of sums. The
+/// heuristic does not offer them. From 9.23 on the configuration has parts.
+Settings repeatable_settings() {
+  if (cudnnGetVersion() < 92300)
+    return {{CUDNN_KNOB_TYPE_KERNEL_CFG, 31}, {CUDNN_KNOB_TYPE_STAGES, 2}};
+  return {{CUDNN_KNOB_TYPE_TILE_M, 3},     {CUDNN_KNOB_TYPE_TILE_N, 2},
+          {CUDNN_KNOB_TYPE_KERNEL_CFG, 2}, {CUDNN_KNOB_TYPE_STREAM_K, 0},
+          {CUDNN_KNOB_TYPE_TILE_CGA_M, 0}, {CUDNN_KNOB_TYPE_STAGES, 2}};
+}
+
 Descriptor blackwell_engine(const Descriptor& graph, const Target& target) {
   Descriptor engine(CUDNN_BACKEND_ENGINE_DESCRIPTOR);
   engine.set(CUDNN_ATTR_ENGINE_OPERATION_GRAPH, graph)
       .set(CUDNN_ATTR_ENGINE_GLOBAL_INDEX, std::int64_t{5});
   if (target.description != nullptr) engine.set(CUDNN_ATTR_ENGINE_DEVICEPROP, *target.description);
   engine.finalize();
-  constexpr std::array<std::pair<cudnnBackendKnobType_t, std::int64_t>, 2> kSettings{
-      {{CUDNN_KNOB_TYPE_KERNEL_CFG, 31}, {CUDNN_KNOB_TYPE_STAGES, 2}}};
   std::vector<Descriptor> choices;
-  for (const auto& [type, value] : kSettings)
+  for (const auto& [type, value] : repeatable_settings())
     choices.emplace_back(CUDNN_BACKEND_KNOB_CHOICE_DESCRIPTOR)
         .set(CUDNN_ATTR_KNOB_CHOICE_KNOB_TYPE, type)
         .set(CUDNN_ATTR_KNOB_CHOICE_KNOB_VALUE, value)
