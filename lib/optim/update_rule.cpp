@@ -37,7 +37,7 @@ class AdamRule : public UpdateRule {
 
   void update(const Stream& stream, const Slice& slice) const override {
     check_slice(*this, slice);
-    const double beta1 = slice.momentum.value_or(options_.beta1);
+    const auto usual = numbers({slice.lr, slice.momentum, slice.step});
     kernels::adamw(stream, {.parameter = slice.parameter,
                             .low = slice.low,
                             .rounded = slice.rounded,
@@ -46,18 +46,24 @@ class AdamRule : public UpdateRule {
                             .gradient = slice.gradient,
                             .gradient_type = slice.gradient_type,
                             .gradient_scale = slice.gradient_scale,
-                            .lr = slice.lr,
-                            .beta1 = beta1,
+                            .lr = usual.lr,
+                            .beta1 = usual.beta1,
                             .beta2 = options_.beta2,
                             .epsilon = options_.epsilon,
                             .weight_decay = slice.weight_decay,
-                            .correction1 = correction(beta1, slice.step),
-                            .correction2 = correction(options_.beta2, slice.step),
+                            .correction1 = usual.correction1,
+                            .correction2 = usual.correction2,
                             .decoupled = decoupled_,
-                            .count = slice.count});
+                            .count = slice.count,
+                            .decision = slice.decision,
+                            .after_skip = numbers(slice.after_skip)});
   }
 
  private:
+  kernels::AdamW::Numbers numbers(const StepNumbers& of) const {
+    const double beta1 = of.momentum.value_or(options_.beta1);
+    return {of.lr, beta1, correction(beta1, of.step), correction(options_.beta2, of.step)};
+  }
   double correction(double beta, std::int64_t step) const {
     return options_.bias_correction ? 1 - std::pow(beta, static_cast<double>(step)) : 1.0;
   }
@@ -93,7 +99,9 @@ class SgdRule : public UpdateRule {
                           .weight_decay = slice.weight_decay,
                           .nesterov = options_.nesterov,
                           .first_step = slice.step == 1,
-                          .count = slice.count});
+                          .count = slice.count,
+                          .decision = slice.decision,
+                          .after_skip = {slice.after_skip.lr, slice.after_skip.step == 1}});
   }
 
  private:

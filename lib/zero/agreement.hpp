@@ -5,8 +5,7 @@
 
 #include <string>
 
-#include "zero/context.hpp"
-#include "zero/gradient_store.hpp"
+#include "tessera/comm/communicator.hpp"
 
 namespace tessera::zero {
 
@@ -15,15 +14,12 @@ namespace tessera::zero {
 void agree_on_declaration(Communicator& group, const std::string& description,
                           const std::string& summary);
 
-/// Left fold of every rank's value in rank order, in fp64. Collective; counted as scalars.
-double sum_in_rank_order(Communicator& group, double own);
-
 struct NonFinite {
   int parameter = -1;
   int owner = -1;
 };
 /// The first parameter, in layout order, whose reduced gradient is not finite, and the first rank
-/// that owns such an element of it. Collective.
-NonFinite find_non_finite(const Context& context, const GradientStore& gradients);
+/// that owns such an element of it. `own` is this rank's first, or -1. Collective.
+NonFinite first_non_finite(Communicator& group, int own);
 
 }  // namespace tessera::zero

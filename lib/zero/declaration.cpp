@@ -148,6 +148,7 @@ void PartitionedOptimizer::Impl::make_storage() {
         options.stage == 3 ? make_sliced_parameters(context) : make_whole_parameters(context);
   }
   states = std::move(new_states);
+  if (gradients) judge = std::make_unique<StepJudge>(context, *norm, *gradients);
 }
 
 void PartitionedOptimizer::Impl::take_values_of_rank_0() {

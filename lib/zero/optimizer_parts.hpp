@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <string>
 #include <vector>
@@ -16,6 +17,7 @@
 #include "zero/parameter_store.hpp"
 #include "zero/slice_norm.hpp"
 #include "zero/slice_update.hpp"
+#include "zero/step_judge.hpp"
 
 namespace tessera::zero {
 
@@ -50,8 +52,10 @@ struct PartitionedOptimizer::Impl {
   void begin_micro_batch();
 
   // Step
-  StepResult skipped(double norm);
-  double clip_coefficient(double norm) const;
+  void finish_gradients();
+  UpdateValues update_values(const StepInput& input, const StepInput& after_skip) const;
+  StepResult result_of(const kernels::StepDecision& decision);
+  void explain_skip(const kernels::StepDecision& decision, StepResult& result);
   void update(const UpdateValues& values);
 
   // Values
@@ -70,10 +74,12 @@ struct PartitionedOptimizer::Impl {
   std::unique_ptr<ParameterStore> parameters;
   std::unique_ptr<GradientStore> gradients;
   std::unique_ptr<HeldStates> states;
+  std::unique_ptr<StepJudge> judge;  // where there are gradients
 
   std::vector<Readiness> unit_readiness;
-  int micro_batches = 0;  // finished since the last step
-  std::int64_t steps = 0;
+  int micro_batches = 0;                // finished since the last step
+  std::int64_t steps = 0;               // applied, of those that are finished
+  std::deque<PendingDecision> started;  // steps that are not finished, at most two
 };
 
 }  // namespace tessera::zero

@@ -75,27 +75,47 @@ void PartitionedOptimizer::Impl::begin_micro_batch() {
   std::fill(unit_readiness.begin(), unit_readiness.end(), Readiness::untouched);
 }
 
-double PartitionedOptimizer::Impl::clip_coefficient(double norm_value) const {
-  if (options.gradient_clipping == 0) return 1;
-  return std::min(1.0, options.gradient_clipping / (norm_value + 1e-6));
+void PartitionedOptimizer::Impl::finish_gradients() {
+  if (kind == Kind::lent) return gradients->finish({0, 1});
+  TESSERA_CHECK(micro_batches == options.accumulation_steps, Code::invalid_argument,
+                fmt::format("step() after {} of {} micro-batches", micro_batches,
+                            options.accumulation_steps));
+  parameters->release_all();
+  micro_batches = 0;
 }
 
-StepResult PartitionedOptimizer::Impl::skipped(double norm_value) {
+UpdateValues PartitionedOptimizer::Impl::update_values(const StepInput& input,
+                                                       const StepInput& after_skip) const {
+  const auto numbers = [&](const StepInput& of, std::int64_t step) {
+    return optim::StepNumbers{of.lr.value_or(options.rule.lr), of.momentum, step};
+  };
+  // What is not finished is one step at most, and counts if it is applied.
+  const auto unknown = static_cast<std::int64_t>(started.size());
+  const optim::StepNumbers usual = numbers(input, steps + unknown + 1);
+  return {usual, unknown > 0 ? numbers(after_skip, steps + 1) : usual, judge->decision()};
+}
+
+StepResult PartitionedOptimizer::Impl::result_of(const kernels::StepDecision& decision) {
   StepResult result;
-  result.grad_norm = norm_value;
-  result.applied = false;
-  result.clip_coefficient = 0;
-  const NonFinite found = find_non_finite(context, *gradients);
+  result.grad_norm = decision.norm;
+  result.clip_coefficient = decision.clip_coefficient;
+  result.applied = decision.applied != 0;
+  if (!result.applied) explain_skip(decision, result);
+  return result;
+}
+
+void PartitionedOptimizer::Impl::explain_skip(const kernels::StepDecision& decision,
+                                              StepResult& result) {
+  const NonFinite found = first_non_finite(group, judge->non_finite_parameter(decision));
   if (found.parameter < 0) {
     result.skipped_reason = "the gradient norm is not finite";
-    return result;
+    return;
   }
   result.non_finite_parameter = views[static_cast<std::size_t>(found.parameter)].name;
   result.non_finite_owner = found.owner;
   result.skipped_reason =
       fmt::format("the gradient of \"{}\" is not finite (in the part of rank {})",
                   result.non_finite_parameter, result.non_finite_owner);
-  return result;
 }
 
 void PartitionedOptimizer::Impl::update(const UpdateValues& values) {
@@ -267,30 +287,32 @@ void PartitionedOptimizer::discard_gradients() {
 }
 
 StepResult PartitionedOptimizer::step(const StepInput& input) {
+  TESSERA_CHECK(impl_->started.empty(), Code::invalid_argument,
+                "step() while start_step() has steps under way: finish_step() them first");
+  start_step(input);
+  return finish_step();
+}
+
+void PartitionedOptimizer::start_step(const StepInput& input, const StepInput& after_skip) {
   impl_->require_training("step");
   TESSERA_CHECK(std::isfinite(input.loss_scale) && input.loss_scale > 0, Code::invalid_argument,
                 fmt::format("loss_scale is {}: a positive number", input.loss_scale));
-  if (lent()) {
-    impl_->gradients->finish({0, 1});
-  } else {
-    TESSERA_CHECK(impl_->micro_batches == impl_->options.accumulation_steps, Code::invalid_argument,
-                  fmt::format("step() after {} of {} micro-batches", impl_->micro_batches,
-                              impl_->options.accumulation_steps));
-    impl_->parameters->release_all();
-    impl_->micro_batches = 0;
-  }
-  const double norm =
-      std::sqrt(sum_in_rank_order(impl_->group, impl_->norm->sum())) / input.loss_scale;
-  if (!std::isfinite(norm)) return impl_->skipped(norm);
-  StepResult result;
-  result.grad_norm = norm;
-  result.clip_coefficient = impl_->clip_coefficient(norm);
-  ++impl_->steps;
-  impl_->update({.lr = input.lr.value_or(impl_->options.rule.lr),
-                 .momentum = input.momentum,
-                 .gradient_scale = static_cast<float>(result.clip_coefficient / input.loss_scale),
-                 .step = impl_->steps});
-  return result;
+  TESSERA_CHECK(impl_->started.size() < 2, Code::invalid_argument,
+                "two steps are under way: finish_step() the first before a third is started");
+  impl_->finish_gradients();
+  const UpdateValues values = impl_->update_values(input, after_skip);
+  PendingDecision& pending = impl_->started.emplace_back(impl_->judge->judge(input.loss_scale));
+  if (pending.immediate() && pending.get().applied == 0) return;
+  impl_->update(values);
+}
+
+StepResult PartitionedOptimizer::finish_step() {
+  TESSERA_CHECK(!impl_->started.empty(), Code::invalid_argument,
+                "finish_step() without a step under way: start_step() first");
+  const kernels::StepDecision decision = impl_->started.front().get();
+  impl_->started.pop_front();
+  if (decision.applied != 0) ++impl_->steps;
+  return impl_->result_of(decision);
 }
 
 std::int64_t PartitionedOptimizer::steps() const {
@@ -299,6 +321,8 @@ std::int64_t PartitionedOptimizer::steps() const {
 
 void PartitionedOptimizer::set_steps(std::int64_t steps) {
   TESSERA_CHECK(steps >= 0, Code::invalid_argument, fmt::format("{} steps are too few", steps));
+  TESSERA_CHECK(impl_->started.empty(), Code::invalid_argument,
+                "set_steps() while steps are under way: finish_step() them first");
   impl_->steps = steps;
 }
 

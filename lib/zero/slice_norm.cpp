@@ -4,44 +4,40 @@
 
 #include "tessera/base/shape.hpp"
 #include "tessera/kernels/reduce.hpp"
+#include "tessera/kernels/step_decision.hpp"
 
 namespace tessera::zero {
 
 using kernels::kNormBlock;
 
 SliceNorm::SliceNorm(const Context& context) : context_(context) {
-  std::size_t blocks = 0;
+  std::int64_t blocks = 0;
   for (int u = 0; u < context.units(); ++u) {
     first_block_.push_back(blocks);
-    blocks += static_cast<std::size_t>(ceil_divide(context.layout.slice_elements(u), kNormBlock));
+    blocks += ceil_divide(context.layout.slice_elements(u), kNormBlock);
   }
   first_block_.push_back(blocks);
-  const std::size_t bytes = blocks * sizeof(double);
-  blocks_ = allocate(bytes, context.device(), Purpose::workspace);
-  if (blocks_) context.stream.fill_zero(blocks_.data(), bytes);
-  if (!context.device().is_cpu()) host_ = allocate_pinned(bytes, Purpose::workspace);
+  blocks_ = allocate(bytes_of(blocks, DType::fp64), context.device(), Purpose::workspace);
+  if (blocks_) context.stream.fill_zero(blocks_.data(), blocks_.bytes());
+  units_ = allocate(bytes_of(context.units(), DType::fp64), context.device(), Purpose::workspace);
+  const std::size_t bytes = first_block_.size() * sizeof(std::int64_t);
+  first_blocks_ = allocate(bytes, context.device(), Purpose::workspace);
+  context.stream.copy(first_blocks_.data(), first_block_.data(), bytes);
 }
 
 void SliceNorm::record(int unit, std::int64_t begin, const void* gradient, DType dtype,
                        std::int64_t count) {
   if (count == 0) return;
-  const std::size_t block =
-      first_block_[static_cast<std::size_t>(unit)] + static_cast<std::size_t>(begin / kNormBlock);
+  const std::int64_t block = first_block_[static_cast<std::size_t>(unit)] + begin / kNormBlock;
   kernels::block_square_sums(context_.stream, gradient, dtype, count, blocks_.as<double>() + block);
 }
 
-double SliceNorm::sum() const {
-  const Buffer& readable = host_ ? host_ : blocks_;
-  if (host_) context_.stream.copy(host_.data(), blocks_.data(), blocks_.bytes());
-  context_.stream.synchronize();
-  const double* blocks = readable.as<double>();
-  double total = 0;
-  for (std::size_t u = 0; u + 1 < first_block_.size(); ++u) {
-    double unit = 0;
-    for (std::size_t b = first_block_[u]; b < first_block_[u + 1]; ++b) unit += blocks[b];
-    total += unit;
-  }
-  return total;
+void SliceNorm::total(double* target) const {
+  kernels::block_total(context_.stream, {.blocks = blocks_.as<double>(),
+                                         .first = first_blocks_.as<std::int64_t>(),
+                                         .groups = context_.units(),
+                                         .group_sums = units_.as<double>(),
+                                         .total = target});
 }
 
 }  // namespace tessera::zero

@@ -17,14 +17,16 @@ class SliceNorm {
   /// Elements [begin, begin + count) of the own slice; begin is a multiple of the block length, and
   /// so is count except at the slice's end.
   void record(int unit, std::int64_t begin, const void* gradient, DType dtype, std::int64_t count);
-  /// Sum over everything recorded last. Waits for the stream.
-  double sum() const;
+  /// Enqueues the sum over everything recorded last, into memory of the device.
+  void total(double* target) const;
 
  private:
   Context context_;
-  std::vector<std::size_t> first_block_;  // of each unit, and the end
-  Buffer blocks_;                         // fp64, on the device
-  Buffer host_;                           // where blocks_ are read, if not in place
+  std::vector<std::int64_t> first_block_;  // of each unit, and the end
+  // On the device:
+  Buffer blocks_;        // fp64
+  Buffer units_;         // fp64
+  Buffer first_blocks_;  // first_block_
 };
 
 }  // namespace tessera::zero

@@ -38,13 +38,14 @@ void SliceUpdate::update(int unit, const FlatPiece& run, const UpdateValues& val
       .rounded = master != nullptr ? static_cast<fp16*>(weights) : nullptr,
       .gradient = gradients.held(run, unit),
       .gradient_type = gradients.held_type(),
-      .gradient_scale = values.gradient_scale,
       .states = state,
       .count = run.count,
-      .lr = values.lr,
+      .lr = values.usual.lr,
       .weight_decay = rules[static_cast<std::size_t>(run.parameter)].weight_decay,
-      .momentum = values.momentum,
-      .step = values.step};
+      .momentum = values.usual.momentum,
+      .step = values.usual.step,
+      .decision = values.decision,
+      .after_skip = values.after_skip};
   rule.update(context.stream, slice);
 }
 

@@ -3,7 +3,6 @@
 #pragma once
 
 #include <cstdint>
-#include <optional>
 #include <vector>
 
 #include "zero/context.hpp"
@@ -13,12 +12,11 @@
 
 namespace tessera::zero {
 
-/// What one step applies to every parameter.
+/// What one step applies to every parameter: the usual numbers, or those that hold if the step
+/// before was skipped, and the rest from the decision.
 struct UpdateValues {
-  double lr;
-  std::optional<double> momentum;
-  float gradient_scale;
-  std::int64_t step;
+  optim::StepNumbers usual, after_skip;
+  const kernels::StepDecision* decision;
 };
 
 /// How one parameter is updated.

@@ -26,7 +26,9 @@
 #include "tessera/kernels/sgd.hpp"
 #include "tessera/kernels/softmax.hpp"
 #include "tessera/kernels/split_master.hpp"
+#include "tessera/kernels/step_decision.hpp"
 
+#include "support/kernel_testing.hpp"
 #include "support/test_device.hpp"
 
 namespace tessera::testing {
@@ -120,6 +122,7 @@ void mirror_update(Mirror& mirror, Update& args) {
   mirror(args.low, args.count, DType::bf16);
   mirror(args.rounded, args.count, DType::fp16);
   mirror(args.gradient, args.count, args.gradient_type);
+  mirror(args.decision, sizeof(StepDecision));
 }
 
 inline void adamw(AdamW args) {
@@ -319,6 +322,46 @@ inline void join(const bf16* high, const std::uint16_t* low, float* master, std:
   mirror(low, count, DType::bf16);
   mirror(master, count, DType::fp32);
   mirror.run([&](const Stream& stream) { kernels::join(stream, high, low, master, count); });
+}
+
+inline void block_total(BlockTotal args, std::int64_t blocks) {
+  Mirror mirror;
+  mirror(args.blocks, blocks, DType::fp64);
+  mirror(args.first, args.groups + 1, DType::int64);
+  mirror(args.group_sums, args.groups, DType::fp64);
+  mirror(args.total, 1, DType::fp64);
+  mirror.run([&](const Stream& stream) { kernels::block_total(stream, args); });
+}
+
+inline void decide_step(DecideStep args) {
+  Mirror mirror;
+  mirror(args.squares, args.count, DType::fp64);
+  mirror(args.decision, sizeof(StepDecision));
+  mirror.run([&](const Stream& stream) { kernels::decide_step(stream, args); });
+}
+
+/// The piece that is found in a gradient of pieces of these sizes.
+inline std::int32_t find_non_finite_piece(const TypedArray& gradient,
+                                          const std::vector<std::int64_t>& sizes,
+                                          std::int32_t applied) {
+  Mirror mirror;
+  StepDecision result{}, *decision = &result;
+  result.applied = applied;
+  const auto* data = static_cast<const std::byte*>(gradient.data());
+  mirror(data, static_cast<std::int64_t>(gradient.size()), gradient.dtype());
+  std::vector<GradientPiece> list;
+  for (const std::int64_t size : sizes) {
+    list.push_back({data, size});
+    data += static_cast<std::size_t>(size) * size_of(gradient.dtype());
+  }
+  const GradientPiece* pieces = list.data();
+  mirror(pieces, static_cast<std::int64_t>(list.size() * sizeof(GradientPiece)));
+  mirror(decision, sizeof(StepDecision));
+  mirror.run([&](const Stream& stream) {
+    kernels::find_non_finite_piece(
+        stream, {pieces, static_cast<std::int64_t>(list.size()), gradient.dtype(), decision});
+  });
+  return result.non_finite_piece();
 }
 
 }  // namespace on_device

@@ -156,7 +156,7 @@ TEST(UnusedParameters, CountAsZeroAndAreSaidOnce) {
       testing::one_step(optimizer);
       const Outcome before = testing::outcome(optimizer);
       for (int m = 0; m < k; ++m)
-        testing::micro_batch(optimizer, m, [&](int p) { return p != unused; });
+        testing::micro_batch(optimizer, m, {.used = [&](int p) { return p != unused; }});
       optimizer.step();
       const Outcome after = testing::outcome(optimizer);
       const auto index = static_cast<std::size_t>(unused);

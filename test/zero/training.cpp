@@ -67,12 +67,14 @@ class Visible {
 };
 
 void write_gradients(PartitionedOptimizer& optimizer, int unit, int index,
-                     const std::function<bool(int)>& used) {
+                     const MicroBatchOptions& options) {
+  const int rank = optimizer.group().rank();
+  const bool spoils = options.spoiled && rank == optimizer.group().size() - 1;
   const FlatUnit& flat = optimizer.layout().unit(unit);
   std::vector<bool> written;
   for (int j = 0; j < flat.parameters; ++j) {
     const int p = flat.first_parameter + j;
-    written.push_back(used(p) && optimizer.parameter_options(p).trainable);
+    written.push_back(options.used(p) && optimizer.parameter_options(p).trainable);
     if (!written.back()) continue;
     const std::int64_t numel = optimizer.layout().parameter(p).numel();
     const bool adds = optimizer.gradients_accumulate();
@@ -81,9 +83,11 @@ void write_gradients(PartitionedOptimizer& optimizer, int unit, int index,
                      adds);
     for (std::int64_t i = 0; i < numel; ++i)
       write(gradient.host(), i, optimizer.gradient_dtype(),
-            gradient_value(read(weights.host(), i, optimizer.dtype()), optimizer.group().rank(),
-                           optimizer.steps(), index, p, i),
+            gradient_value(read(weights.host(), i, optimizer.dtype()), rank,
+                           options.step.value_or(optimizer.steps()), index, p, i),
             adds);
+    if (spoils && p == 3)
+      write(gradient.host(), numel - 1, optimizer.gradient_dtype(), std::nanf(""), false);
     gradient.put_back();
   }
   optimizer.gradients_ready(unit, written);
@@ -176,7 +180,7 @@ void load_initial_values(PartitionedOptimizer& optimizer) {
   optimizer.finish_load();
 }
 
-void micro_batch(PartitionedOptimizer& optimizer, int index, const std::function<bool(int)>& used) {
+void micro_batch(PartitionedOptimizer& optimizer, int index, const MicroBatchOptions& options) {
   const auto units = static_cast<int>(optimizer.layout().units().size());
   for (int u = 0; u < units; ++u) {
     optimizer.gather(u);
@@ -187,7 +191,7 @@ void micro_batch(PartitionedOptimizer& optimizer, int index, const std::function
     optimizer.gather(u);
     optimizer.prefetch_after(u, Direction::backward);
     optimizer.attach_gradients(u);
-    write_gradients(optimizer, u, index, used);
+    write_gradients(optimizer, u, index, options);
     optimizer.release(u);
   }
   optimizer.end_micro_batch();

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -47,10 +48,16 @@ Options usual_options(int stage, DType dtype);
 
 void declare(PartitionedOptimizer& optimizer, const ModelSpec& model);
 void load_initial_values(PartitionedOptimizer& optimizer);
-/// One forward and backward over the units; `used(parameter)` tells whether backward writes it.
-void micro_batch(
-    PartitionedOptimizer& optimizer, int index,
-    const std::function<bool(int)>& used = [](int) { return true; });
+struct MicroBatchOptions {
+  /// Whether backward writes the parameter.
+  std::function<bool(int)> used = [](int) { return true; };
+  /// That gradients depend on; nullopt: the updates so far.
+  std::optional<std::int64_t> step{};
+  /// The last element of parameter 3 on the last rank is NaN.
+  bool spoiled = false;
+};
+/// One forward and backward over the units.
+void micro_batch(PartitionedOptimizer& optimizer, int index, const MicroBatchOptions& options = {});
 StepResult one_step(PartitionedOptimizer& optimizer, const StepInput& input = {});
 /// Collective.
 Outcome outcome(const PartitionedOptimizer& optimizer);

@@ -6,6 +6,7 @@
 
 #include "tessera/base/dtype.hpp"
 #include "tessera/device/stream.hpp"
+#include "tessera/kernels/step_decision.hpp"
 
 namespace tessera::kernels {
 
@@ -29,6 +30,14 @@ struct AdamW {
   double correction1, correction2;  // 1 - beta^step, or 1 without bias correction
   bool decoupled = true;
   std::int64_t count;
+  /// In memory of the device: whether there is an update, its gradient_scale, and which numbers it
+  /// takes. nullptr: those above.
+  const StepDecision* decision = nullptr;
+  /// Instead of those above where the step before was skipped.
+  struct Numbers {
+    double lr, beta1, correction1, correction2;
+  };
+  Numbers after_skip{};
 };
 void adamw(const Stream& stream, const AdamW& args);
 

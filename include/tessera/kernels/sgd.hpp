@@ -6,6 +6,7 @@
 
 #include "tessera/base/dtype.hpp"
 #include "tessera/device/stream.hpp"
+#include "tessera/kernels/step_decision.hpp"
 
 namespace tessera::kernels {
 
@@ -24,6 +25,12 @@ struct Sgd {
   bool nesterov = false;
   bool first_step = false;
   std::int64_t count;
+  const StepDecision* decision = nullptr;  // as in AdamW
+  struct Numbers {
+    double lr;
+    bool first_step;
+  };
+  Numbers after_skip{};
 };
 void sgd(const Stream& stream, const Sgd& args);
 

@@ -11,6 +11,7 @@
 
 #include "tessera/base/dtype.hpp"
 #include "tessera/device/stream.hpp"
+#include "tessera/kernels/step_decision.hpp"
 
 namespace tessera::optim {
 
@@ -31,6 +32,13 @@ struct UpdateOptions {
   bool nesterov = false;
 };
 
+/// What a schedule and the count of updates give to a step.
+struct StepNumbers {
+  double lr = 0;
+  std::optional<double> momentum{};  // a schedule's momentum (beta1); nullopt: the rule's own
+  std::int64_t step = 1;             // 1 for the first update
+};
+
 /// One contiguous run of elements that share a learning rate and a weight decay. Cutting a run in
 /// two changes no bit of the result.
 struct Slice {
@@ -44,8 +52,12 @@ struct Slice {
   std::int64_t count;                // elements of each array
   double lr;                         // of this step
   double weight_decay;               // of this run
-  std::optional<double> momentum{};  // a schedule's momentum (beta1); nullopt: the rule's own
-  std::int64_t step;                 // 1 for the first update
+  std::optional<double> momentum{};  // as in StepNumbers
+  std::int64_t step;                 // as in StepNumbers
+  /// In memory of the device: whether there is an update, its gradient_scale, and whether lr,
+  /// momentum and step are those above or `after_skip`. nullptr: those above.
+  const kernels::StepDecision* decision = nullptr;
+  StepNumbers after_skip{};
 };
 
 class UpdateRule {

@@ -134,7 +134,16 @@ class PartitionedOptimizer {
   /// Finishes the reduction, agrees on the norm, updates and gathers. Collective. A gradient that
   /// is not finite skips the update on every rank and is reported, not thrown.
   StepResult step(const StepInput& input = {});
-  /// Updates applied so far.
+  /// step() in two halves, so that a GPU need not wait for the host. start_step() enqueues
+  /// everything; the GPU itself finds the norm and decides about clipping and skipping.
+  /// finish_step() waits for what it has decided about the oldest step that was started, and tells.
+  /// One more step may be started before, whose lr and momentum are those of `after_skip` if the
+  /// step before it turns out to be skipped. The results are those of step(), to the bit; on the
+  /// CPU, and with lent arrays, there is nothing to gain. Collective.
+  void start_step(const StepInput& input, const StepInput& after_skip);
+  void start_step(const StepInput& input = {}) { start_step(input, input); }
+  StepResult finish_step();
+  /// Updates applied so far, in steps that are finished.
   std::int64_t steps() const;
   void set_steps(std::int64_t steps);
 

@@ -85,13 +85,26 @@ namespace {
 
 HWY_EXPORT(adamw_cpu);
 
+/// What the decision makes of them; on the CPU it is there already.
+kernels::AdamW decided(kernels::AdamW args) {
+  args.gradient_scale = args.decision->gradient_scale;
+  if (args.decision->former_applied == 0) {
+    args.lr = args.after_skip.lr;
+    args.beta1 = args.after_skip.beta1;
+    args.correction1 = args.after_skip.correction1;
+    args.correction2 = args.after_skip.correction2;
+  }
+  return args;
+}
+
 }  // namespace
 
 namespace kernels {
 
 void adamw(const Stream& stream, const AdamW& args) {
   if (!stream.device().is_cpu()) return cuda::adamw(stream, args);
-  HWY_DYNAMIC_DISPATCH(adamw_cpu)(args);
+  if (args.decision != nullptr && args.decision->applied == 0) return;
+  HWY_DYNAMIC_DISPATCH(adamw_cpu)(args.decision != nullptr ? decided(args) : args);
 }
 
 }  // namespace kernels

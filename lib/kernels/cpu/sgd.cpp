@@ -65,6 +65,16 @@ namespace {
 
 HWY_EXPORT(sgd_cpu);
 
+/// What the decision makes of them; on the CPU it is there already.
+kernels::Sgd decided(kernels::Sgd args) {
+  args.gradient_scale = args.decision->gradient_scale;
+  if (args.decision->former_applied == 0) {
+    args.lr = args.after_skip.lr;
+    args.first_step = args.after_skip.first_step;
+  }
+  return args;
+}
+
 }  // namespace
 
 namespace kernels {
@@ -73,7 +83,8 @@ void sgd(const Stream& stream, const Sgd& args) {
   TESSERA_CHECK(args.momentum == 0 || args.momentum_buffer != nullptr, Code::invalid_argument,
                 "sgd: momentum needs a momentum buffer");
   if (!stream.device().is_cpu()) return cuda::sgd(stream, args);
-  HWY_DYNAMIC_DISPATCH(sgd_cpu)(args);
+  if (args.decision != nullptr && args.decision->applied == 0) return;
+  HWY_DYNAMIC_DISPATCH(sgd_cpu)(args.decision != nullptr ? decided(args) : args);
 }
 
 }  // namespace kernels

@@ -105,5 +105,14 @@ void split(const Stream& stream, const float*, bf16*, std::uint16_t*, std::int64
 void join(const Stream& stream, const bf16*, const std::uint16_t*, float*, std::int64_t) {
   absent(stream, "join");
 }
+void block_total(const Stream& stream, const BlockTotal&) {
+  absent(stream, "block_total");
+}
+void decide_step(const Stream& stream, const DecideStep&) {
+  absent(stream, "decide_step");
+}
+void find_non_finite_piece(const Stream& stream, const FindNonFinitePiece&) {
+  absent(stream, "find_non_finite_piece");
+}
 
 }  // namespace tessera::kernels::cuda

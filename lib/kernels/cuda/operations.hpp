@@ -22,6 +22,7 @@
 #include "tessera/kernels/sgd.hpp"
 #include "tessera/kernels/softmax.hpp"
 #include "tessera/kernels/split_master.hpp"
+#include "tessera/kernels/step_decision.hpp"
 
 namespace tessera::kernels::cuda {
 
@@ -70,5 +71,8 @@ void split(const Stream& stream, const float* master, bf16* high, std::uint16_t*
            std::int64_t count);
 void join(const Stream& stream, const bf16* high, const std::uint16_t* low, float* master,
           std::int64_t count);
+void block_total(const Stream& stream, const BlockTotal& args);
+void decide_step(const Stream& stream, const DecideStep& args);
+void find_non_finite_piece(const Stream& stream, const FindNonFinitePiece& args);
 
 }  // namespace tessera::kernels::cuda

@@ -85,6 +85,7 @@ void for_each_case(DType dtype, Body&& body) {
     body(softmax_backward(dtype, 3, columns));
     body(cross_entropy(dtype, 3, columns));
   }
+  body(block_total(300, 40));
   for (const std::int64_t columns : {264, 33}) body(column_sum(dtype, 300, columns));
   body(rotary(dtype, 3, 768));
   body(embedding_backward(dtype, 1300, 16, 1000));

@@ -48,6 +48,11 @@ class GpuCase {
     }
     return data;
   }
+  const std::int64_t* integers(const std::vector<std::int64_t>& values) {
+    const void* data = add(DType::int64, std::ssize(values), 1, false);
+    std::memcpy(arrays_.back().begin.data(), values.data(), values.size() * sizeof(std::int64_t));
+    return static_cast<const std::int64_t*>(data);
+  }
   void least(std::int64_t bytes) { least_ += bytes; }
   void calls(std::function<void(const Stream&)> body) { body_ = std::move(body); }
 
@@ -101,7 +106,7 @@ class GpuCase {
   /// Numbers in (0, 1), which every operation takes; their period has no divisor in common with
   /// rows.
   void fill(Bytes& bytes, DType dtype) {
-    if (dtype == DType::int32) return;
+    if (dtype == DType::int32 || dtype == DType::int64) return;
     constexpr std::size_t kPeriod = 4099;
     const RandomStream random(arrays_.size(), 0);
     std::vector<float> numbers;

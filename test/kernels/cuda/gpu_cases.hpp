@@ -165,6 +165,23 @@ inline GpuCase block_square_sums(DType dtype, std::int64_t count) {
   return result;
 }
 
+/// Groups of one block each but for the first, which has the rest.
+inline GpuCase block_total(std::int64_t blocks, std::int64_t groups) {
+  GpuCase result("block_total", DType::fp64, 1, blocks);
+  const auto* sums = static_cast<const double*>(result.read(DType::fp64, blocks));
+  std::vector<std::int64_t> first{0};
+  for (std::int64_t group = 0; group < groups; ++group)
+    first.push_back(blocks - groups + group + 1);
+  const auto* boundaries = result.integers(first);
+  const BlockTotal args{.blocks = sums,
+                        .first = boundaries,
+                        .groups = groups,
+                        .group_sums = static_cast<double*>(result.aside(DType::fp64, groups)),
+                        .total = static_cast<double*>(result.write(DType::fp64, 1))};
+  result.calls([=](const Stream& stream) { kernels::block_total(stream, args); });
+  return result;
+}
+
 inline GpuCase first_non_finite(DType dtype, std::int64_t count) {
   GpuCase result("first_non_finite", dtype, 1, count);
   const void* x = result.read(dtype, count);
