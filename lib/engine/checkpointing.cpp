@@ -34,6 +34,7 @@ checkpoint::State Engine::state(const std::string& client_state) const {
 }
 
 SaveOutcome Engine::save_checkpoint(const std::string& folder, const SaveOptions& options) {
+  land_until(0);
   const Traffic::Pause pause(group_.traffic());
   const Timer timer;
   if (const auto last = finish_save())
@@ -99,6 +100,7 @@ LoadOutcome Engine::load_checkpoint(const std::string& path, const LoadOptions& 
 }
 
 LoadOutcome Engine::load(const checkpoint::Reader& reader, const LoadOptions& options) {
+  land_until(0);
   const Traffic::Pause pause(group_.traffic());
   LoadOutcome outcome =
       load_tensors(model_, optimizer_, reader, options, [this] { wait_for_copy(); });

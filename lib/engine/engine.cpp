@@ -31,62 +31,106 @@ autograd::Loss Engine::run_micro_batch(const nn::Batch& batch) {
   return loss;
 }
 
-void Engine::finish_scaled_step(const zero::StepResult& result) {
+void Engine::finish_scaled_step(std::int64_t step, const zero::StepResult& result) {
   if (!scaler_) return;
   try {
     scaler_->finish_step(!result.applied);
   } catch (const Error& error) {
-    fail(error.code(),
-         fmt::format("step {}: {}: {}", step_ + 1, result.skipped_reason, error.what()));
+    fail(error.code(), fmt::format("step {}: {}: {}", step, result.skipped_reason, error.what()));
   }
 }
 
-StepOutcome Engine::train_step(std::span<nn::Batch> micro_batches, std::vector<double> flags) {
+StepStart Engine::begin_step(std::span<const nn::Batch> micro_batches, std::vector<double> flags) {
+  StepStart start;
   std::int64_t valid = 0, rows = 0;
   for (const nn::Batch& batch : micro_batches) {
     valid += model_.count_targets(batch.targets);
     rows += batch.ids.size(0);
   }
-  StepOutcome outcome;
-  std::vector<double> totals = {static_cast<double>(valid), static_cast<double>(rows)};
-  group_.all_reduce_scalars(totals, Reduction::sum);
-  outcome.tokens = static_cast<std::int64_t>(totals[0]);
-  TESSERA_CHECK(outcome.tokens > 0, Code::invalid_argument,
-                fmt::format("step {} has no valid target in its whole batch", step_ + 1));
-
-  outcome.loss_scale = scaler_ ? scaler_->begin_step() : 1;
-  std::vector<autograd::Loss> losses;
-  for (nn::Batch& batch : micro_batches) {
-    batch.gradient_scale = static_cast<float>(outcome.loss_scale / totals[0]);
-    batch.seed = options_.seed;
-    batch.step = static_cast<std::uint64_t>(step_);
-    losses.push_back(run_micro_batch(batch));
-  }
-  const optim::ScheduleValue rates = schedule_->at(schedule_updates_);
-  wait_for_copy();
-  const zero::StepResult result = optimizer_.step({rates.lr, rates.momentum, outcome.loss_scale});
-  if (result.applied) ++schedule_updates_;
-  finish_scaled_step(result);
-  double loss_sum = 0;
-  for (const autograd::Loss& loss : losses) loss_sum += loss.sum();
-
   const std::size_t given = flags.size();
-  flags.push_back(loss_sum);
+  for (const std::int64_t count : {valid, rows}) flags.push_back(static_cast<double>(count));
   flags.push_back(pending_ && pending_->save.written() ? 1.0 : 0.0);
   group_.all_reduce_scalars(flags, Reduction::sum);
-  outcome.loss = flags[given] / totals[0];
-  const bool all_written = flags[given + 1] == static_cast<double>(group_.size());
+  start.step = step_ + 1;
+  start.tokens = static_cast<std::int64_t>(flags[given]);
+  TESSERA_CHECK(start.tokens > 0, Code::invalid_argument,
+                fmt::format("step {} has no valid target in its whole batch", start.step));
+  start.samples = static_cast<std::int64_t>(flags[given + 1]);
+  if (flags[given + 2] == static_cast<double>(group_.size())) start.saved = finish_save();
   flags.resize(given);
-  outcome.flags = std::move(flags);
-  outcome.learning_rate = rates.lr;
+  start.flags = std::move(flags);
+  start.loss_scale = scaler_ ? scaler_->begin_step() : 1;
+  return start;
+}
+
+// Of the steps before, one at most is under way: if it is applied it counts.
+void Engine::launch_update(Flight& flight) {
+  const auto unknown = static_cast<std::int64_t>(flights_.size());
+  flight.rates = schedule_->at(schedule_updates_ + unknown);
+  flight.rates_after_skip = schedule_->at(schedule_updates_);
+  const auto input = [&](const optim::ScheduleValue& rates) {
+    return zero::StepInput{rates.lr, rates.momentum, flight.start.loss_scale};
+  };
+  wait_for_copy();
+  optimizer_.start_step(input(flight.rates), input(flight.rates_after_skip));
+}
+
+StepStart Engine::start_step(std::span<nn::Batch> micro_batches, std::vector<double> flags) {
+  const bool knows_first = stream_.device().is_cpu() || (scaler_ && scaler_->is_dynamic());
+  land_until(knows_first ? 0 : 1);
+  Flight flight;
+  flight.start = begin_step(micro_batches, std::move(flags));
+  for (nn::Batch& batch : micro_batches) {
+    batch.gradient_scale =
+        static_cast<float>(flight.start.loss_scale / static_cast<double>(flight.start.tokens));
+    batch.seed = options_.seed;
+    batch.step = static_cast<std::uint64_t>(step_);
+    flight.losses.push_back(run_micro_batch(batch));
+  }
+  launch_update(flight);
+  ++step_;
+  samples_ += flight.start.samples;
+  tokens_ += flight.start.tokens;
+  flights_.push_back(std::move(flight));
+  return flights_.back().start;
+}
+
+StepOutcome Engine::land() {
+  const Flight flight = std::move(flights_.front());
+  flights_.pop_front();
+  const zero::StepResult result = optimizer_.finish_step();
+  StepOutcome outcome;
+  static_cast<StepStart&>(outcome) = flight.start;
+  for (const autograd::Loss& loss : flight.losses) outcome.loss += loss.sum();
+  group_.all_reduce_scalars(std::span(&outcome.loss, 1), Reduction::sum);
+  outcome.loss /= static_cast<double>(outcome.tokens);
+  outcome.learning_rate = (former_skipped_ ? flight.rates_after_skip : flight.rates).lr;
   outcome.gradient_norm = result.grad_norm;
-  outcome.skipped = !result.applied;
+  outcome.skipped = former_skipped_ = !result.applied;
   outcome.skipped_reason = result.skipped_reason;
-  outcome.step = ++step_;
-  samples_ += static_cast<std::int64_t>(totals[1]);
-  tokens_ += outcome.tokens;
-  if (all_written) outcome.saved = finish_save();
+  if (result.applied) ++schedule_updates_;
+  finish_scaled_step(outcome.step, result);
   return outcome;
+}
+
+void Engine::land_until(std::size_t most) {
+  while (flights_.size() > most) landed_.push_back(land());
+}
+
+StepOutcome Engine::finish_step() {
+  TESSERA_CHECK(unfinished_steps() > 0, Code::invalid_argument,
+                "finish_step() without a step under way: start_step() first");
+  if (landed_.empty()) return land();
+  StepOutcome outcome = std::move(landed_.front());
+  landed_.pop_front();
+  return outcome;
+}
+
+StepOutcome Engine::train_step(std::span<nn::Batch> micro_batches, std::vector<double> flags) {
+  TESSERA_CHECK(unfinished_steps() == 0, Code::invalid_argument,
+                "train_step() while steps of start_step() are under way: finish_step() them first");
+  start_step(micro_batches, std::move(flags));
+  return finish_step();
 }
 
 }  // namespace tessera::engine

@@ -60,12 +60,15 @@ class Trainer {
   void start();
   void load();
   Stop loop();
-  StepOutcome step();
+  StepStart start_step();
+  /// Waits for steps until no more than `most` are under way, and records them.
+  void finish_steps(int most);
   void record(const StepOutcome& outcome, double seconds);
   std::string breakdown(double seconds) const;
   void count_skips(const StepOutcome& outcome);
-  Stop reason_to_stop(const StepOutcome& outcome) const;
+  Stop reason_to_stop(const StepStart& step) const;
   double validate();
+  void validate_and_record(std::int64_t step);
   void save(bool last);
   void note_start() const;
   void finish(Stop stop);
@@ -85,6 +88,7 @@ class Trainer {
   std::optional<double> validation_loss_;
   std::optional<StopSignals> signals_;
   Timer elapsed_;
+  Timer since_outcome_;  // or since the run went on
   std::string resumed_from_;
   std::int64_t step_flops_ = 0;
   int skips_in_a_row_ = 0;
@@ -178,7 +182,7 @@ void Trainer::start() {
   progress_.emplace(engine_->step(), last, limit);
 }
 
-StepOutcome Trainer::step() {
+StepStart Trainer::start_step() {
   const config::Batch& sizes = setup_.config.engine.batch;
   const std::int64_t length = setup_.config.data.sequence_length;
   Communicator& group = engine_->group();
@@ -196,7 +200,19 @@ StepOutcome Trainer::step() {
   const auto& minutes = setup_.config.run.minutes;
   const bool time_is_up = root() && minutes && elapsed_.seconds() >= *minutes * 60;
   const bool stop_asked = signals_ && signals_->requested();
-  return engine_->train_step(batches, {stop_asked ? 1.0 : 0.0, time_is_up ? 1.0 : 0.0});
+  const std::int64_t flops_before = kernels::flop_count();
+  StepStart start = engine_->start_step(batches, {stop_asked ? 1.0 : 0.0, time_is_up ? 1.0 : 0.0});
+  step_flops_ = kernels::flop_count() - flops_before;
+  return start;
+}
+
+void Trainer::finish_steps(int most) {
+  while (engine_->unfinished_steps() > most) {
+    const StepOutcome outcome = engine_->finish_step();
+    count_skips(outcome);
+    record(outcome, since_outcome_.seconds());
+    since_outcome_.restart();
+  }
 }
 
 void Trainer::record(const StepOutcome& outcome, double seconds) {
@@ -263,11 +279,11 @@ void Trainer::count_skips(const StepOutcome& outcome) {
                    checkpoints_.path()));
 }
 
-Stop Trainer::reason_to_stop(const StepOutcome& outcome) const {
-  if (outcome.step >= total_steps()) return Stop::finished;
-  if (outcome.flags[0] > 0) return Stop::signal;
-  if (request_.stop_after > 0 && outcome.step >= request_.stop_after) return Stop::step_limit;
-  if (outcome.flags[1] > 0) return Stop::time_limit;
+Stop Trainer::reason_to_stop(const StepStart& step) const {
+  if (step.step >= total_steps()) return Stop::finished;
+  if (step.flags[0] > 0) return Stop::signal;
+  if (request_.stop_after > 0 && step.step >= request_.stop_after) return Stop::step_limit;
+  if (step.flags[1] > 0) return Stop::time_limit;
   return Stop::no;
 }
 
@@ -286,35 +302,36 @@ double Trainer::validate() {
   return result.loss();
 }
 
+void Trainer::validate_and_record(std::int64_t step) {
+  validation_loss_ = validate();
+  if (!root()) return;
+  nlohmann::ordered_json line;
+  line["step"] = step;
+  line["validation_loss"] = *validation_loss_;
+  metrics_.add(line.dump());
+  log_info(fmt::format("step {}  validation loss {:.4f}", step, *validation_loss_));
+}
+
 void Trainer::save(bool last) {
   checkpoints_.save(*engine_, config::to_yaml(setup_.config), last);
 }
 
 Stop Trainer::loop() {
   const config::RunSection& run = setup_.config.run;
-  for (Stop stop = Stop::no;;) {
-    const Timer timer;
-    const std::int64_t flops_before = kernels::flop_count();
-    const StepOutcome outcome = step();
-    step_flops_ = kernels::flop_count() - flops_before;
-    count_skips(outcome);
-    record(outcome, timer.seconds());
-    stop = reason_to_stop(outcome);
-    const bool last = stop == Stop::finished;
-    if (setup_.validation &&
-        (last || (run.validate.every > 0 && outcome.step % run.validate.every == 0))) {
-      validation_loss_ = validate();
-      if (root()) {
-        nlohmann::ordered_json line;
-        line["step"] = outcome.step;
-        line["validation_loss"] = *validation_loss_;
-        metrics_.add(line.dump());
-        log_info(fmt::format("step {}  validation loss {:.4f}", outcome.step, *validation_loss_));
-      }
-    }
-    if (outcome.saved) checkpoints_.note_saved(*outcome.saved);
-    if (stop != Stop::no || (run.checkpoint.every > 0 && outcome.step % run.checkpoint.every == 0))
-      save(stop != Stop::no);
+  const auto is_due = [](std::int64_t step, std::int64_t every) {
+    return every > 0 && step % every == 0;
+  };
+  for (;;) {
+    if (engine_->unfinished_steps() == 0) since_outcome_.restart();
+    const StepStart step = start_step();
+    const Stop stop = reason_to_stop(step);
+    const bool validates =
+        setup_.validation && (stop == Stop::finished || is_due(step.step, run.validate.every));
+    const bool saves = stop != Stop::no || is_due(step.step, run.checkpoint.every);
+    finish_steps(validates || saves ? 0 : engine_->steps_ahead());
+    if (validates) validate_and_record(step.step);
+    if (step.saved) checkpoints_.note_saved(*step.saved);
+    if (saves) save(stop != Stop::no);
     if (stop != Stop::no) return stop;
   }
 }

@@ -65,6 +65,33 @@ TEST_F(DeviceTest, MayChangeBetweenThePartsOfARun) {
   EXPECT_GT(summary["memory"]["optimizer"].get<std::int64_t>(), 0);
 }
 
+/// "1 2 3 v3 …": the steps of losses and validations.
+std::string lines_of(const std::vector<nlohmann::json>& metrics) {
+  std::string text;
+  for (const auto& line : metrics)
+    text += fmt::format("{}{} ", line.contains("loss") ? "" : "v", line["step"].get<int>());
+  return text;
+}
+
+// Outcomes come one step late, but not where something waits for them.
+TEST_F(DeviceTest, WritesEachStepInItsPlace) {
+  TESSERA_NEEDS_GPU();
+  const std::string whole = tiny_run(folder, "whole"), parts = tiny_run(folder, "parts");
+  train(whole, "cuda", 6, 1);
+  for (const int steps : {2, 3, 6}) train(parts, "cuda", steps, 1);
+  for (const char* name : {"whole", "parts"}) {
+    const auto metrics = read_json_lines(folder / (std::string(name) + "/metrics.jsonl"));
+    EXPECT_EQ(lines_of(metrics), "1 2 3 v3 4 5 6 v6 ");
+    for (const auto& line : metrics)
+      if (line.contains("loss")) {
+        EXPECT_GT(line["seconds"].get<double>(), 0);
+        EXPECT_GT(line["grad_norm"].get<double>(), 0);
+        EXPECT_FALSE(line["skipped"].get<bool>());
+      }
+  }
+  EXPECT_EQ(losses("parts"), losses("whole"));
+}
+
 TEST_F(DeviceTest, WritesTheSameText) {
   TESSERA_NEEDS_GPU();
   train(tiny_run(folder, "a"), "cpu", 6, 1);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Each wait for a stream or an event in training steps on GPUs is missed when it is missing. Only
-// the emulation can leave one out.
+// Waits in training steps on GPUs: each one for a stream or an event is missed when it is missing,
+// and in none does the host wait for what it has just started. Only the emulation can tell.
 #include <algorithm>
 #include <memory>
 
@@ -14,6 +14,7 @@
 #include "tessera/parallel/evaluation.hpp"
 #include "tessera/parallel/model_state.hpp"
 
+#include "device/cuda/wait_hook.hpp"
 #include "support/gpt2_tiny.hpp"
 #include "support/missing_waits.hpp"
 
@@ -22,11 +23,14 @@ namespace {
 
 using test::Gpt2Tiny;
 
-/// Two steps, with buckets so small that several are under way, and an evaluation.
+/// Steps ahead of their outcomes, with buckets so small that several are under way, and an
+/// evaluation.
 class Steps {
  public:
-  Steps(Communicator& group, Device device, int stage) : model_(tiny_.model({})) {
+  Steps(Communicator& group, Device device, int stage, int micro_batches = 1)
+      : model_(tiny_.model({})), micro_batches_(micro_batches) {
     EngineOptions options;
+    options.zero.accumulation_steps = micro_batches;
     options.zero.device = device;
     options.zero.stage = stage;
     options.zero.rule.lr = 0.002;
@@ -35,16 +39,26 @@ class Steps {
     engine_ = std::make_unique<Engine>(group, *model_, options);
     parallel::load_parameters(*model_, engine_->optimizer(), tiny_.weights());
   }
+  void start() {
+    const std::int64_t row = engine_->group().rank() % Gpt2Tiny::kRows;
+    std::vector<nn::Batch> micro;
+    for (int m = 0; m < micro_batches_; ++m)
+      micro.push_back(tiny_.batch(static_cast<int>(engine_->step()), row, 1));
+    engine_->start_step(micro);
+  }
+  void finish() {
+    const StepOutcome outcome = engine_->finish_step();
+    outcomes_ += fmt::format("{} {} ", outcome.loss, outcome.gradient_norm);
+  }
   void run() {
-    for (int step = 0; step < 2; ++step) {
-      const std::int64_t row = engine_->group().rank() % Gpt2Tiny::kRows;
-      std::vector<nn::Batch> micro = {tiny_.batch(step, row, 1)};
-      losses_ += fmt::format("{} ", engine_->train_step(micro).loss);
-    }
-    losses_ += fmt::format("{} ", evaluate());
+    start();
+    start();
+    finish();
+    finish();
+    outcomes_ += fmt::format("{} ", evaluate());
   }
   std::string result() {
-    return losses_ + std::to_string(parallel::weights_checksum(*model_, engine_->optimizer()));
+    return outcomes_ + std::to_string(parallel::weights_checksum(*model_, engine_->optimizer()));
   }
 
  private:
@@ -62,8 +76,9 @@ class Steps {
 
   Gpt2Tiny tiny_;
   std::unique_ptr<nn::Model> model_;
+  int micro_batches_;
   std::unique_ptr<Engine> engine_;
-  std::string losses_;
+  std::string outcomes_;
 };
 
 /// Between ranks through NCCL: the MPI transport blocks the host, which hides most of a step's own
@@ -88,6 +103,46 @@ TEST_P(StepWaits, AreAllNeeded) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Stages, StepWaits, ::testing::Values(0, 3));
+
+/// The calls in which the host waits.
+std::vector<std::string> host_waits(const emulation::SyncPoints& points) {
+  std::vector<std::string> calls;
+  for (const emulation::SyncPoint& point : points.seen())
+    if (!point.in_kernel && point.kernel != "cudaStreamWaitEvent")
+      calls.push_back(point.kernel + " in " + point.place.substr(0, point.place.find(".so")));
+  std::ranges::sort(calls);
+  return calls;
+}
+
+class HostWaits : public ::testing::TestWithParam<int> {};
+
+TEST_P(HostWaits, AreForTheStepBeforeAndForEventsAlone) {
+  set_threads(1);
+  CommOptions options;
+  options.device_transport = "nccl";
+  Runtime runtime(options);
+  const Device gpu = choose_device(runtime, "cuda");
+  for (const int micro_batches : {1, 2}) {
+    Steps steps(runtime.world(), gpu, GetParam(), micro_batches);
+    steps.start();  // makes what is made at first use
+    steps.start();
+    steps.finish();
+    // With the hook the host would poll where it waits, which nobody notes.
+    cuda::set_wait_hook(nullptr);
+    {
+      const emulation::SyncPoints points;
+      steps.start();
+      EXPECT_EQ(host_waits(points), std::vector<std::string>{});
+      steps.finish();
+      EXPECT_EQ(host_waits(points),
+                (std::vector<std::string>{"cudaEventSynchronize in libtessera_autograd",
+                                          "cudaEventSynchronize in libtessera_zero"}));
+    }
+    steps.finish();
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Stages, HostWaits, ::testing::Values(0, 1, 2, 3));
 
 }  // namespace
 }  // namespace tessera::engine

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <optional>
 #include <span>
@@ -34,19 +35,24 @@ struct EngineOptions {
   std::uint64_t seed = 1234;
 };
 
+/// What is known when a step is on its way. The same on every rank.
+struct StepStart {
+  std::int64_t step = 0;      // number of this step, from 1
+  std::int64_t samples = 0;   // rows of the global batch
+  std::int64_t tokens = 0;    // valid targets of it
+  double loss_scale = 1;      // that multiplies the loss in this step's backward
+  std::vector<double> flags;  // sums over ranks of what train_step was given
+  /// An asynchronous save that had ended when this step began.
+  std::optional<SaveOutcome> saved;
+};
+
 /// The same on every rank.
-struct StepOutcome {
-  std::int64_t step = 0;  // number of this step, from 1
-  double loss = 0;        // mean over the valid targets of the global batch, before the update
+struct StepOutcome : StepStart {
+  double loss = 0;  // mean over the valid targets of the global batch, before the update
   double learning_rate = 0;
   double gradient_norm = 0;  // global, before clipping
-  std::int64_t tokens = 0;   // valid targets of the global batch
-  double loss_scale = 1;     // that multiplied the loss in this step's backward
   bool skipped = false;      // a gradient was not finite; no weight and no state changed
   std::string skipped_reason;
-  std::vector<double> flags;  // sums over ranks of what train_step was given
-  /// An asynchronous save that ended in this step.
-  std::optional<SaveOutcome> saved;
 };
 
 /// A model with its partitioned optimizer over one data-parallel group.
@@ -76,7 +82,7 @@ class Engine {
   ///
   /// Asynchronous: returns when the file is begun; the state is copied while the next step computes
   /// gradients (from a GPU: before it returns), and written while training goes on. The file is
-  /// there when a later train_step() reports it, or finish_save() does; training stays the same to
+  /// there when a later step reports it, or finish_save() does; training stays the same to
   /// the bit. Only one save is under way: the next one waits for it, and throws if it failed.
   SaveOutcome save_checkpoint(const std::string& folder, const SaveOptions& options = {});
   /// Waits for the asynchronous save that is under way, if there is one. Its failure is in the
@@ -94,12 +100,25 @@ class Engine {
 
   /// One optimizer step over zero::Options::accumulation_steps micro-batches, whose row counts may
   /// differ between ranks. `gradient_scale`, `seed` and `step` of the batches are filled in here.
-  /// `flags` are summed over the ranks along with the loss, to agree on something (a signal, a time
-  /// limit) without a further message. Errors: not_a_number where gradients overflow at the
-  /// smallest dynamic loss scale.
+  /// `flags` are summed over the ranks along with the counts, to agree on something (a signal, a
+  /// time limit) without a further message. Errors: not_a_number where gradients overflow at the
+  /// smallest dynamic loss scale; invalid_argument while steps of start_step() are not finished.
   StepOutcome train_step(std::span<nn::Batch> micro_batches, std::vector<double> flags = {});
 
-  /// Steps done, skipped ones too; samples and tokens that went into them.
+  /// train_step() in two halves: a GPU is given all its work, and later tells what became of it.
+  /// Start step t + 1, then finish step t, and the GPU never waits for the host. The bits are those
+  /// of train_step(). Where the host has to know the outcome of a step before it can start the next
+  /// one (on the CPU, and for a dynamic loss scale), start_step() waits for it first.
+  StepStart start_step(std::span<nn::Batch> micro_batches, std::vector<double> flags = {});
+  /// Waits for the oldest step that is not finished; optimizer().steps() counts it from now on.
+  /// Errors: invalid_argument if there is none.
+  StepOutcome finish_step();
+  /// Started and not finished by finish_step().
+  int unfinished_steps() const { return static_cast<int>(flights_.size() + landed_.size()); }
+  /// How many steps should be under way: 1 on a GPU. On the CPU there is nothing to gain.
+  int steps_ahead() const { return stream_.device().is_cpu() ? 0 : 1; }
+
+  /// Steps started, skipped ones too; samples and tokens that went into them.
   std::int64_t step() const { return step_; }
   std::int64_t samples() const { return samples_; }
   std::int64_t tokens() const { return tokens_; }
@@ -110,8 +129,20 @@ class Engine {
     checkpoint::BackgroundSave save;
   };
 
+  /// A step that the device may still be working on.
+  struct Flight {
+    StepStart start;
+    optim::ScheduleValue rates, rates_after_skip;
+    std::vector<autograd::Loss> losses;
+  };
+
   autograd::Loss run_micro_batch(const nn::Batch& batch);
-  void finish_scaled_step(const zero::StepResult& result);
+  StepStart begin_step(std::span<const nn::Batch> micro_batches, std::vector<double> flags);
+  void launch_update(Flight& flight);
+  StepOutcome land();
+  /// Waits for steps until no more than `most` are under way.
+  void land_until(std::size_t most);
+  void finish_scaled_step(std::int64_t step, const zero::StepResult& result);
   /// What a background save still copies must not change.
   void wait_for_copy();
   checkpoint::Header header(const std::string& config) const;
@@ -122,11 +153,15 @@ class Engine {
   nn::Network& model_;
   EngineOptions options_;
   Stream stream_;
+  // Before the optimizer: it waits at its end for what the device still writes into their losses.
+  std::deque<Flight> flights_;
+  std::deque<StepOutcome> landed_;  // that nobody has asked for yet
   zero::PartitionedOptimizer optimizer_;
   parallel::UnitBinding binding_;
   std::unique_ptr<optim::Schedule> schedule_;
   std::optional<optim::LossScaler> scaler_;
   std::int64_t schedule_updates_ = 0;  // how far the schedule is; skipped steps do not count
+  bool former_skipped_ = false;        // the step that landed last
   checkpoint::Snapshot snapshot_;
   std::unique_ptr<PendingSave> pending_;
   std::int64_t step_ = 0;
