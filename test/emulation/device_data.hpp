@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Streams and arrays for the emulation's tests.
+// Streams, events and arrays for the emulation's tests.
 #pragma once
 
 #include <cstddef>
@@ -26,6 +26,18 @@ class TestStream {
 
  private:
   cudaStream_t stream_ = nullptr;
+};
+
+class TestEvent {
+ public:
+  TestEvent() { EXPECT_EQ(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming), cudaSuccess); }
+  TestEvent(const TestEvent&) = delete;
+  TestEvent& operator=(const TestEvent&) = delete;
+  ~TestEvent() { cudaEventDestroy(event_); }
+  operator cudaEvent_t() const { return event_; }  // NOLINT: reads like the handle
+
+ private:
+  cudaEvent_t event_ = nullptr;
 };
 
 template <typename T>

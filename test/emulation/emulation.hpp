@@ -38,7 +38,9 @@ void report_fault(FaultKind kind, const std::string& message);
 void set_seed(std::uint64_t seed);
 std::uint64_t seed();
 
-/// Kernels that ran so far.
+/// Kernels that ran so far, those of graphs too.
 std::int64_t launches();
+/// Pieces of work that the host has put on streams so far. A launch of a graph is one.
+std::int64_t enqueued();
 
 }  // namespace tessera::emulation

@@ -13,6 +13,7 @@
 #include "emulation/device_state.hpp"
 #include "emulation/emulation.hpp"
 #include "emulation/executor.hpp"
+#include "emulation/graphs.hpp"
 #include "emulation/memory.hpp"
 #include "emulation/streams.hpp"
 
@@ -200,6 +201,9 @@ cudaError_t cudaDeviceGetStreamPriorityRange(int* least, int* greatest) {
 
 cudaError_t cudaDeviceSynchronize() {
   const Guard guard(mutex());
+  if (const cudaError_t error = refuse_device_wait(current_device()); error != cudaSuccess) {
+    return set_last_error(error);
+  }
   return set_last_error(finish_device(current_device()));
 }
 
@@ -260,6 +264,22 @@ const char* cudaGetErrorName(cudaError_t error) {
       return "cudaErrorInvalidMemcpyDirection";
     case cudaErrorNotSupported:
       return "cudaErrorNotSupported";
+    case cudaErrorIllegalState:
+      return "cudaErrorIllegalState";
+    case cudaErrorStreamCaptureUnsupported:
+      return "cudaErrorStreamCaptureUnsupported";
+    case cudaErrorStreamCaptureInvalidated:
+      return "cudaErrorStreamCaptureInvalidated";
+    case cudaErrorStreamCaptureUnmatched:
+      return "cudaErrorStreamCaptureUnmatched";
+    case cudaErrorStreamCaptureUnjoined:
+      return "cudaErrorStreamCaptureUnjoined";
+    case cudaErrorStreamCaptureIsolation:
+      return "cudaErrorStreamCaptureIsolation";
+    case cudaErrorStreamCaptureMerge:
+      return "cudaErrorStreamCaptureMerge";
+    case cudaErrorCapturedEvent:
+      return "cudaErrorCapturedEvent";
     default:
       return "unrecognized error code";
   }

@@ -9,6 +9,7 @@
 
 #include "emulation/device_state.hpp"
 #include "emulation/emulation.hpp"
+#include "emulation/graphs.hpp"
 #include "emulation/memory.hpp"
 #include "emulation/protection.hpp"
 #include "emulation/streams.hpp"
@@ -102,6 +103,13 @@ cudaError_t copy(void* target, const void* source, std::size_t bytes, cudaMemcpy
   }
   // Pageable memory goes through a buffer of the driver: a source may be reused after the call, and
   // a target is complete (CUDA Runtime API, synchronization behavior of memory copies).
+  if (is_capturing(stream) && (pageable(source) || pageable(target))) {
+    report_fault(
+        FaultKind::misuse,
+        "cudaMemcpyAsync with pageable memory is captured: a replay would use what is there "
+        "by then");
+    return refuse_in_capture(stream);
+  }
   std::shared_ptr<std::vector<std::byte>> staged;
   if (pageable(source) && !pageable(target)) {
     const auto* begin = static_cast<const std::byte*>(source);
@@ -115,6 +123,14 @@ cudaError_t allocate(void** data, std::size_t bytes, int device, cudaStream_t st
   *data = nullptr;
   if (bytes == 0) {
     return cudaSuccess;
+  }
+  if (stream == nullptr) {
+    if (const cudaError_t error = refuse_unsafe_call(); error != cudaSuccess) {
+      return error;
+    }
+  } else if (is_capturing(stream)) {
+    report_fault(FaultKind::misuse, "an allocation is captured, which the emulation does not know");
+    return refuse_in_capture(stream);
   }
   const ClosesMemory closes;
   const auto allocation = allocate_device(bytes, device, stream == nullptr);
@@ -160,6 +176,9 @@ cudaError_t cudaFree(void* data) {
   if (data == nullptr) {
     return cudaSuccess;
   }
+  if (const cudaError_t error = refuse_unsafe_call(); error != cudaSuccess) {
+    return set_last_error(error);
+  }
   const auto found = find_allocation(data);
   finish_device(found ? found->device : current_device());
   return set_last_error(release_or_report(data, MemoryKind::device, "cudaFree"));
@@ -176,6 +195,11 @@ cudaError_t cudaFreeAsync(void* data, cudaStream_t stream) {
   const Guard guard(mutex());
   if (data == nullptr) {
     return cudaSuccess;
+  }
+  if (is_capturing(stream)) {
+    report_fault(FaultKind::misuse,
+                 "cudaFreeAsync is captured for memory that was allocated outside of the graph");
+    return set_last_error(refuse_in_capture(stream));
   }
   return set_last_error(enqueue(stream, "cudaFreeAsync", [=] {
     release_or_report(data, MemoryKind::device, "cudaFreeAsync");
@@ -243,6 +267,9 @@ cudaError_t cudaMemGetInfo(std::size_t* free, std::size_t* total) {
 
 cudaError_t cudaHostAlloc(void** data, std::size_t bytes, unsigned) {
   const Guard guard(mutex());
+  if (const cudaError_t error = refuse_unsafe_call(); error != cudaSuccess) {
+    return set_last_error(error);
+  }
   *data = bytes == 0 ? nullptr : allocate_pinned(bytes).begin;
   return cudaSuccess;
 }
@@ -255,6 +282,9 @@ cudaError_t cudaFreeHost(void* data) {
   const Guard guard(mutex());
   if (data == nullptr) {
     return cudaSuccess;
+  }
+  if (const cudaError_t error = refuse_unsafe_call(); error != cudaSuccess) {
+    return set_last_error(error);
   }
   finish_device(current_device());
   return set_last_error(release_or_report(data, MemoryKind::pinned, "cudaFreeHost"));

@@ -8,6 +8,7 @@
 
 #include "emulation/device_state.hpp"
 #include "emulation/emulation.hpp"
+#include "emulation/graphs.hpp"
 #include "emulation/protection.hpp"
 #include "emulation/race.hpp"
 #include "emulation/stream_state.hpp"
@@ -55,6 +56,9 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   if (!usable(stream, "cudaStreamSynchronize")) {
     return cudaErrorInvalidResourceHandle;
   }
+  if (const cudaError_t error = refuse_wait(*stream); error != cudaSuccess) {
+    return set_last_error(error);
+  }
   return program_waits_at("cudaStreamSynchronize") ? finish_stream(stream) : cudaSuccess;
 }
 
@@ -63,6 +67,9 @@ cudaError_t cudaStreamQuery(cudaStream_t stream) {
   const Guard guard(mutex());
   if (!usable(stream, "cudaStreamQuery")) {
     return cudaErrorInvalidResourceHandle;
+  }
+  if (const cudaError_t error = refuse_wait(*stream); error != cudaSuccess) {
+    return set_last_error(error);
   }
   if (!stream->queue.empty() && choices().below(2) == 0) {
     progress();
@@ -109,6 +116,9 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
   }
   if (!program_waits_at("cudaStreamWaitEvent")) {
     return cudaSuccess;
+  }
+  if (stream->capture != nullptr || event->capture != nullptr) {
+    return set_last_error(capture_wait(*stream, *event));
   }
   const std::shared_ptr<Marks> marks = event->marks;
   const auto pass = [token = marks->last_record] {
@@ -160,6 +170,11 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   if (!usable(stream, "cudaEventRecord")) {
     return cudaErrorInvalidResourceHandle;
   }
+  event->capture = stream->capture;
+  if (stream->capture != nullptr) {
+    event->captured_after = stream->captured_last;
+    return cudaSuccess;
+  }
   const std::uint64_t version = ++event->marks->recorded;
   event->marks->last_record = new_token();
   return enqueue(stream, "a record of an event",
@@ -176,6 +191,9 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event) {
   if (!usable_event(event, "cudaEventSynchronize")) {
     return cudaErrorInvalidResourceHandle;
   }
+  if (const cudaError_t error = refuse_wait(*event); error != cudaSuccess) {
+    return set_last_error(error);
+  }
   if (!program_waits_at("cudaEventSynchronize")) {
     return cudaSuccess;
   }
@@ -190,6 +208,9 @@ cudaError_t cudaEventQuery(cudaEvent_t event) {
   const Guard guard(mutex());
   if (!usable_event(event, "cudaEventQuery")) {
     return cudaErrorInvalidResourceHandle;
+  }
+  if (const cudaError_t error = refuse_wait(*event); error != cudaSuccess) {
+    return set_last_error(error);
   }
   const Marks& marks = *event->marks;
   if (marks.reached < marks.recorded && choices().below(2) == 0) {

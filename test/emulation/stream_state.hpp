@@ -46,11 +46,15 @@ struct Registry {
   std::unordered_set<const CUevent_st*> known_events;
   Choices choices{0};
   std::uint64_t choices_seed = 0;
+  std::int64_t enqueued = 0;
 };
 Registry& registry();
 Choices& choices();
 
+class Capturing;
+
 bool usable_event(cudaEvent_t event, const char* call);
+/// Puts work on the stream, or into the graph that the stream is capturing.
 cudaError_t append(cudaStream_t stream, Work work);
 /// The host has seen that the stream is empty.
 void host_follows(const CUstream_st& stream);
@@ -67,10 +71,14 @@ struct CUstream_st {
   std::deque<tessera::emulation::Work> queue;
   std::unique_ptr<tessera::emulation::StreamThread> thread =
       std::make_unique<tessera::emulation::StreamThread>();
+  std::shared_ptr<tessera::emulation::Capturing> capture;  ///< nullptr: not capturing
+  std::vector<std::size_t> captured_last;  ///< nodes that what is captured next follows
 };
 
 struct CUevent_st {
   unsigned flags = 0;
   bool destroyed = false;
   std::shared_ptr<tessera::emulation::Marks> marks = std::make_shared<tessera::emulation::Marks>();
+  std::shared_ptr<tessera::emulation::Capturing> capture;  ///< of the last record; nullptr: none
+  std::vector<std::size_t> captured_after;
 };

@@ -15,6 +15,7 @@
 
 #include "emulation/device_state.hpp"
 #include "emulation/emulation.hpp"
+#include "emulation/graphs.hpp"
 #include "emulation/memory.hpp"
 #include "emulation/protection.hpp"
 #include "emulation/race.hpp"
@@ -131,6 +132,11 @@ int device_of(cudaStream_t stream) {
   return stream->device;
 }
 
+std::int64_t enqueued() {
+  const Guard guard(mutex());
+  return registry().enqueued;
+}
+
 cudaError_t enqueue(cudaStream_t stream, std::string what, Step step) {
   return append(stream, {.what = std::move(what), .step = std::move(step)});
 }
@@ -139,6 +145,10 @@ cudaError_t append(cudaStream_t stream, Work work) {
   if (!usable(stream, work.what.c_str())) {
     return cudaErrorInvalidResourceHandle;
   }
+  if (stream->capture != nullptr) {
+    return set_last_error(capture_work(*stream, std::move(work)));
+  }
+  ++registry().enqueued;
   work.enqueued = new_token();
   race::release(work.enqueued.get());
   stream->queue.push_back(std::move(work));

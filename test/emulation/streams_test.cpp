@@ -20,18 +20,6 @@ using emulation::FaultKind;
 
 constexpr int kSize = 8;
 
-class TestEvent {
- public:
-  TestEvent() { EXPECT_EQ(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming), cudaSuccess); }
-  TestEvent(const TestEvent&) = delete;
-  TestEvent& operator=(const TestEvent&) = delete;
-  ~TestEvent() { cudaEventDestroy(event_); }
-  operator cudaEvent_t() const { return event_; }  // NOLINT: reads like the handle
-
- private:
-  cudaEvent_t event_ = nullptr;
-};
-
 void* pinned(std::size_t bytes) {
   void* data = nullptr;
   EXPECT_EQ(cudaHostAlloc(&data, bytes, cudaHostAllocDefault), cudaSuccess);
