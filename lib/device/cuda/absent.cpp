@@ -1,13 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 // GPUs in a build without CUDA: there are none.
 #include "tessera/base/error.hpp"
+#include "tessera/device/arena.hpp"
 #include "tessera/device/cuda.hpp"
+#include "tessera/device/graph.hpp"
 
 #include "device/cuda/device_pool.hpp"
 
 namespace tessera {
 
 namespace {
+
+[[noreturn]] void no_graphs() {
+  fail(Code::not_supported, "graphs are for GPUs: " + cuda_unavailable_reason());
+}
 
 [[noreturn]] void no_device(Device device) {
   fail(Code::not_supported, "there is no " + device.to_string() + ": " + cuda_unavailable_reason());
@@ -55,6 +61,29 @@ StreamScope::~StreamScope() = default;
 Buffer allocate_pinned(std::size_t bytes, Purpose purpose) {
   return allocate(bytes, Device{}, purpose);
 }
+
+// ---- graphs: none is ever recorded ----
+
+void Graph::launch(const Stream&) const {
+  no_graphs();
+}
+
+Capture::Capture(const Stream&) {
+  no_graphs();
+}
+
+Capture::~Capture() = default;
+
+Graph Capture::finish() {
+  no_graphs();
+}
+
+Arena::Arena(const Stream&) {
+  no_graphs();
+}
+
+Arena::Scope::Scope(const Arena&) {}
+Arena::Scope::~Scope() = default;
 
 namespace cuda {
 

@@ -13,6 +13,7 @@
 #include "tessera/base/number_format.hpp"
 #include "tessera/device/cuda.hpp"
 
+#include "device/cuda/arena_blocks.hpp"
 #include "device/cuda/check.hpp"
 #include "device/cuda/device_guard.hpp"
 
@@ -66,8 +67,8 @@ std::string out_of_memory_text(std::size_t bytes, Device device, Purpose purpose
 
 }  // namespace
 
-Buffer allocate_device(std::size_t bytes, Device device, Purpose purpose) {
-  const Stream stream = current_stream(device);
+void* take_memory(std::size_t bytes, const Stream& stream, Purpose purpose) {
+  const Device device = stream.device();
   const auto handle = static_cast<cudaStream_t>(stream.native_handle());
   const DeviceGuard guard(device.index);
   void* data = nullptr;
@@ -81,10 +82,19 @@ Buffer allocate_device(std::size_t bytes, Device device, Purpose purpose) {
   TESSERA_CHECK(result != cudaErrorMemoryAllocation, Code::out_of_memory,
                 out_of_memory_text(bytes, device, purpose));
   check_cuda(result, "allocating device memory");
-  return Buffer(data, bytes, device, purpose, [stream](void* block, std::size_t) {
-    warn_cuda(cudaFreeAsync(block, static_cast<cudaStream_t>(stream.native_handle())),
-              "freeing device memory");
-  });
+  return data;
+}
+
+void release_memory(void* memory, const Stream& stream) {
+  warn_cuda(cudaFreeAsync(memory, static_cast<cudaStream_t>(stream.native_handle())),
+            "freeing device memory");
+}
+
+Buffer allocate_device(std::size_t bytes, Device device, Purpose purpose) {
+  const Stream stream = current_stream(device);
+  if (const auto arena = Arena::Blocks::current(stream)) return arena->allocate(bytes, purpose);
+  return Buffer(take_memory(bytes, stream, purpose), bytes, device, purpose,
+                [stream](void* block, std::size_t) { release_memory(block, stream); });
 }
 
 void trim_device(Device device) {

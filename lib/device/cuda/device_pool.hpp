@@ -5,6 +5,7 @@
 #include <cstddef>
 
 #include "tessera/device/buffer.hpp"
+#include "tessera/device/stream.hpp"
 
 namespace tessera::cuda {
 
@@ -14,6 +15,11 @@ namespace tessera::cuda {
 /// mapping them anew, so a long run does not end in fragments; memory moves between streams when an
 /// event orders them; compute-sanitizer and the emulation see every buffer by itself.
 Buffer allocate_device(std::size_t bytes, Device device, Purpose purpose);
+
+/// The same without a buffer around it, which nobody counts: memory that is there from now on in
+/// the order of `stream`, and goes back in that order.
+void* take_memory(std::size_t bytes, const Stream& stream, Purpose purpose);
+void release_memory(void* memory, const Stream& stream);
 
 /// Gives the pool's unused memory back to the system.
 void trim_device(Device device);
