@@ -38,6 +38,7 @@ kernels::AttentionForward arguments(const Tensor& qkv, const Tensor& y, const Te
   args.dropout_seed = options.dropout.seed;
   args.dropout_stream = options.dropout.stream;
   args.batch_offset = options.batch_offset;
+  args.variables = options.dropout.variables;
   return args;
 }
 

@@ -28,7 +28,9 @@ void run(const Stream& stream, const void* x, const Tensor* residual, const Tens
                               .probability = site.probability,
                               .seed = site.seed,
                               .stream = site.stream,
-                              .dtype = y.dtype()});
+                              .dtype = y.dtype(),
+                              .variables = site.variables,
+                              .row_elements = site.row_elements});
   } else if (residual != nullptr) {
     kernels::add(stream, residual->data(), x, y.data(), y.numel(), y.dtype());
   }

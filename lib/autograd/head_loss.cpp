@@ -28,6 +28,7 @@ struct Head {
   Tensor targets;  // [...] int32
   Weight* weight;  // [vocabulary, width]
   float gradient_scale;
+  const PassMemory* memory;
   std::int64_t rows, width, vocabulary, columns, chunk;
   Stream stream;
 
@@ -49,6 +50,7 @@ struct Head {
   }
   Loss::State evaluate() const;
   Loss::State train(GradientSlot* slot) const;
+  void train(GradientSlot* slot, float* losses) const;
 };
 
 void Head::project(std::int64_t begin, std::int64_t count, const Tensor& logits) const {
@@ -73,6 +75,7 @@ void Head::losses_and_gradients(std::int64_t begin, std::int64_t count, const Te
                                   .losses = losses + begin,
                                   .dlogits = gradients ? logits.data() : nullptr,
                                   .scale = gradient_scale,
+                                  .variables = memory != nullptr ? memory->variables : nullptr,
                                   .rows = count,
                                   .columns = columns,
                                   .valid_columns = vocabulary,
@@ -110,12 +113,15 @@ void Head::backward_weight(std::int64_t begin, std::int64_t count, const Tensor&
                          .output_type = dweight.dtype});
 }
 
-/// Brings the losses to the host without waiting for them.
+Loss::State copy_to_host(const Stream& stream, const float* losses, std::int64_t rows) {
+  Buffer host = allocate_pinned(static_cast<std::size_t>(rows) * sizeof(float), Purpose::workspace);
+  stream.copy(host.data(), losses, host.bytes());
+  return {std::move(host), rows, stream.record(), true, 0};
+}
+
 Loss::State read_later(const Stream& stream, Buffer losses, std::int64_t rows) {
   if (stream.device().is_cpu()) return {std::move(losses), rows, {}, true, 0};
-  Buffer host = allocate_pinned(losses.bytes(), Purpose::workspace);
-  stream.copy(host.data(), losses.data(), losses.bytes());
-  return {std::move(host), rows, stream.record(), true, 0};
+  return copy_to_host(stream, losses.as<float>(), rows);
 }
 
 Loss::State Head::evaluate() const {
@@ -160,7 +166,16 @@ class WeightAccumulator {
 };
 
 Loss::State Head::train(GradientSlot* slot) const {
+  if (memory != nullptr) {
+    train(slot, memory->losses);
+    return {};
+  }
   Buffer losses = loss_buffer();
+  train(slot, losses.as<float>());
+  return read_later(stream, std::move(losses), rows);
+}
+
+void Head::train(GradientSlot* slot, float* losses) const {
   const Tensor logits(Shape{chunk, columns}, dtype(), hidden.device(), Purpose::workspace);
   std::optional<WeightAccumulator> dweight;
   if (weight->trainable && rows > 0) dweight.emplace(stream, *weight, chunk < rows);
@@ -169,18 +184,17 @@ Loss::State Head::train(GradientSlot* slot) const {
   for (std::int64_t begin = 0; begin < rows; begin += chunk) {
     const std::int64_t count = std::min(chunk, rows - begin);
     project(begin, count, logits);
-    losses_and_gradients(begin, count, logits, losses.as<float>(), true);
+    losses_and_gradients(begin, count, logits, losses, true);
     if (slot != nullptr) backward_hidden(begin, count, logits, dhidden);
     if (!dweight) continue;
     backward_weight(begin, count, logits, dweight->target());
     dweight->chunk_done();
   }
   if (dweight) dweight->finish();
-  return read_later(stream, std::move(losses), rows);
 }
 
 Head make_head(const Tape& tape, const Tensor& hidden, Weight& weight, const Tensor& targets,
-               float gradient_scale) {
+               float gradient_scale, const PassMemory* memory) {
   attached_value(weight);
   const Shape& table = weight.value.shape();
   TESSERA_CHECK(
@@ -193,6 +207,7 @@ Head make_head(const Tape& tape, const Tensor& hidden, Weight& weight, const Ten
             targets,
             &weight,
             gradient_scale,
+            memory,
             targets.numel(),
             table[1],
             table[0],
@@ -220,9 +235,13 @@ double Loss::sum() const {
   return sum;
 }
 
+Loss read_losses(const Stream& stream, const float* losses, std::int64_t rows) {
+  return Loss(std::make_shared<Loss::State>(copy_to_host(stream, losses, rows)));
+}
+
 Loss head_loss(Tape& tape, const Value& hidden, Weight& weight, const Tensor& targets,
-               float gradient_scale) {
-  const Head head = make_head(tape, hidden.data(), weight, targets, gradient_scale);
+               float gradient_scale, const PassMemory* memory) {
+  const Head head = make_head(tape, hidden.data(), weight, targets, gradient_scale, memory);
   auto state = std::make_shared<Loss::State>();
   if (!tape.recording()) {
     *state = head.evaluate();

@@ -136,6 +136,22 @@ TEST(HeadLoss, AddsToAGradientThatIsThere) {
   expect_near(table.gradient, expected, 1e-5);
 }
 
+TEST(HeadLoss, OfARecordedPassReadsItsScaleAndWritesItsLossesInPlace) {
+  Weight table = random_weight(Shape{9, kWidth}, 1);
+  const Tensor hidden = random_tensor(Shape{4, kWidth}, 2);
+  const Tensor targets = targets_tensor(4, 9);
+  const kernels::PassVariables variables{.gradient_scale = 0.25f};
+  std::vector<float> losses(4, -1);
+  const PassMemory memory{&variables, losses.data()};
+  Tape tape(Recording::on);
+  const Loss loss = head_loss(tape, Value(hidden), table, targets, 7, &memory);
+  tape.backward();
+  EXPECT_FALSE(loss.known()) << "it is another one with each launch";
+  const Reference expected = reference(hidden, table.value, targets, 0.25);
+  expect_near(table.gradient, expected.dweight, 1e-5);
+  EXPECT_NEAR(read_losses({}, losses.data(), 4).sum(), expected.loss, 1e-5 * expected.loss);
+}
+
 TEST(HeadLoss, RefusesWhatDoesNotFit) {
   Weight table = random_weight(Shape{9, kWidth}, 1);
   Tape tape(Recording::off);

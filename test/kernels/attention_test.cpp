@@ -2,6 +2,8 @@
 // Attention against a plain fp64 computation that keeps the whole matrix of probabilities.
 #include "tessera/kernels/attention.hpp"
 
+#include <cstring>
+
 #include <gtest/gtest.h>
 
 #include "tessera/base/error.hpp"
@@ -171,6 +173,33 @@ TEST_P(AttentionTest, SameBitsForAnyNumberOfThreads) {
   EXPECT_EQ(two.dq, one.dq);
   EXPECT_EQ(two.dk, one.dk);
   EXPECT_EQ(two.dv, one.dv);
+}
+
+TEST_P(AttentionTest, TakesThePlaceOfItsDropoutFromMemory) {
+  for (const std::int64_t keys : {20, 21}) {
+    const Problem p{.batch = 2,
+                    .heads = 2,
+                    .kv_heads = 2,
+                    .queries = 20,
+                    .keys = keys,
+                    .head_dim = 8,
+                    .dropout = 0.3f};
+    Arrays given(p, dtype(), device()), read(p, dtype(), device());
+    AttentionBackward args = backward_args(p, given);
+    args.forward.dropout_stream = mix(12, 7);
+    args.forward.batch_offset = 3 + 6;
+    given.run(args);
+    const PassVariables values{.step = 12, .first_row = 6};
+    TypedArray variables(DType::fp64, sizeof(values) / sizeof(double));
+    std::memcpy(variables.data(), &values, sizeof(values));
+    args = backward_args(p, read);
+    args.forward.variables = static_cast<const PassVariables*>(read.at(variables));
+    read.run(args);
+    EXPECT_EQ(given.y, read.y);
+    EXPECT_EQ(given.dq, read.dq);
+    EXPECT_EQ(given.dk, read.dk);
+    EXPECT_EQ(given.dv, read.dv);
+  }
 }
 
 TEST_P(AttentionTest, ReadsAFusedProjectionInPlace) {

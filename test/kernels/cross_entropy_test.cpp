@@ -84,6 +84,28 @@ TEST_P(CrossEntropyTest, LossesAndGradient) {
     }
 }
 
+TEST_P(CrossEntropyTest, TakesItsScaleFromMemory) {
+  const Problem p = make_problem(3, 40, 33);
+  auto given = random_array(GetParam(), 3 * 40, 1), read = given;
+  TypedArray losses(DType::fp32, 3);
+  const PassVariables variables{.gradient_scale = 0.375f};
+  CrossEntropy args{.logits = given.data(),
+                    .targets = p.targets.data(),
+                    .losses = losses.as<float>(),
+                    .dlogits = given.data(),
+                    .scale = 0.375f,
+                    .rows = 3,
+                    .columns = 40,
+                    .valid_columns = 33,
+                    .dtype = GetParam()};
+  on_device::cross_entropy(args);
+  args.logits = args.dlogits = read.data();
+  args.scale = 7;
+  args.variables = &variables;
+  on_device::cross_entropy(args);
+  EXPECT_EQ(given, read);
+}
+
 TEST_P(CrossEntropyTest, PaddingAndIgnoredRowsAreZero) {
   const Problem p = make_problem(3, 40, 33);
   auto logits = random_array(GetParam(), 3 * 40, 1);

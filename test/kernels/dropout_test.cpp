@@ -85,6 +85,23 @@ TEST_P(DropoutTest, SlicesGiveTheSameBits) {
   EXPECT_TRUE(whole == cut);
 }
 
+TEST_P(DropoutTest, TakesItsPlaceFromMemory) {
+  const PassVariables variables{.step = 12, .first_row = 5};
+  for (const std::int64_t row_elements : {8, 7}) {
+    const auto x = testing::random_array(GetParam(), 131, 5);
+    TypedArray given(GetParam(), 131), read = given;
+    auto args = arguments(x, given, 3 + 5 * row_elements);
+    args.stream = mix(12, 4);
+    on_device::dropout(args);
+    args = arguments(x, read, 3);
+    args.stream = 4;
+    args.variables = &variables;
+    args.row_elements = row_elements;
+    on_device::dropout(args);
+    EXPECT_TRUE(given == read) << row_elements;
+  }
+}
+
 TEST_P(DropoutTest, ProbabilityZeroCopies) {
   const auto x = testing::random_array(GetParam(), 65, 4);
   TypedArray y(GetParam(), 65);

@@ -121,5 +121,14 @@ TEST(EmbeddingErrors, IdOutsideTheTableIsNamed) {
   }
 }
 
+TEST(PositionIds, CountFromTheFirstInEachRow) {
+  for (const std::int64_t positions : {1, 3, 300}) {
+    std::vector<std::int32_t> ids(static_cast<std::size_t>(3 * positions), -1);
+    on_device::position_ids(ids.data(), 3, positions, 5);
+    for (std::size_t i = 0; i < ids.size(); ++i)
+      ASSERT_EQ(ids[i], 5 + static_cast<std::int64_t>(i) % positions) << i;
+  }
+}
+
 }  // namespace
 }  // namespace tessera::kernels

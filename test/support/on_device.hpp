@@ -146,6 +146,7 @@ inline void cross_entropy(CrossEntropy args) {
   mirror(args.targets, args.rows, DType::int32);
   mirror(args.losses, args.rows, DType::fp32);
   mirror(args.dlogits, args.rows * args.columns, args.dtype);
+  mirror(args.variables, sizeof(PassVariables));
   mirror.run([&](const Stream& stream) { kernels::cross_entropy(stream, args); });
 }
 
@@ -154,6 +155,7 @@ inline void dropout(Dropout args) {
   mirror(args.x, args.count, args.dtype);
   mirror(args.residual, args.count, args.dtype);
   mirror(args.y, args.count, args.dtype);
+  mirror(args.variables, sizeof(PassVariables));
   mirror.run([&](const Stream& stream) { kernels::dropout(stream, args); });
 }
 
@@ -221,6 +223,14 @@ inline void kv_append(KvAppend args) {
   mirror(args.cached_keys, cached, args.dtype);
   mirror(args.cached_values, cached, args.dtype);
   mirror.run([&](const Stream& stream) { kernels::kv_append(stream, args); });
+}
+
+inline void position_ids(std::int32_t* ids, std::int64_t rows, std::int64_t positions,
+                         std::int64_t first) {
+  Mirror mirror;
+  mirror(ids, rows * positions, DType::int32);
+  mirror.run(
+      [&](const Stream& stream) { kernels::position_ids(stream, ids, rows, positions, first); });
 }
 
 inline void layer_norm_forward(LayerNormForward args) {

@@ -12,7 +12,7 @@ namespace tessera::autograd {
 struct SelfAttention {
   std::int64_t heads;
   float scale;
-  DropoutSite dropout;            // of the probabilities; `offset` is not used
+  DropoutSite dropout;            // of the probabilities; `offset` and `row_elements` are not used
   std::int64_t batch_offset = 0;  // global index of the first batch row, for dropout
 };
 

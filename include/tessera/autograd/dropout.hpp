@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "tessera/autograd/tape.hpp"
+#include "tessera/kernels/pass_variables.hpp"
 
 namespace tessera::autograd {
 
@@ -14,6 +15,9 @@ struct DropoutSite {
   std::uint64_t seed = 0;
   std::uint64_t stream = 0;
   std::int64_t offset = 0;  // global index of the first element
+  // See kernels::Dropout.
+  const kernels::PassVariables* variables = nullptr;
+  std::int64_t row_elements = 0;
 };
 
 /// Saves nothing: the mask is drawn again.

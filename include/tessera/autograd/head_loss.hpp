@@ -8,6 +8,7 @@
 #include "tessera/autograd/tape.hpp"
 #include "tessera/autograd/weight.hpp"
 #include "tessera/device/buffer.hpp"
+#include "tessera/kernels/pass_variables.hpp"
 
 namespace tessera::autograd {
 
@@ -36,6 +37,16 @@ class Loss {
   std::shared_ptr<State> state_;
 };
 
+/// Brings losses [rows] fp32, which earlier work of the stream computes, to the host without
+/// waiting for them.
+Loss read_losses(const Stream& stream, const float* losses, std::int64_t rows);
+
+/// Fixed places of a pass that is recorded once and launched for many micro-batches.
+struct PassMemory {
+  const kernels::PassVariables* variables;
+  float* losses;  // [rows]: for read_losses() after each launch
+};
+
 /// Bytes of one chunk's logits at most, except that a chunk has at least kHeadMinimumRows rows.
 inline constexpr std::int64_t kHeadChunkBytes = std::int64_t{64} << 20;
 inline constexpr std::int64_t kHeadMinimumRows = 256;
@@ -43,8 +54,9 @@ inline constexpr std::int64_t kHeadMinimumRows = 256;
 /// hidden [..., width], weight [vocabulary, width], targets [...] int32 (negative: none). The
 /// gradient of the objective is gradient_scale * sum. Scratch (Purpose::workspace): one chunk of
 /// logits; and with bf16 gradients and more than one chunk, the weight's gradient in fp32, so that
-/// it is rounded once.
+/// it is rounded once. With `memory`, gradient_scale is the one that lies there, the losses of a
+/// recording tape go there, and the result is never known.
 Loss head_loss(Tape& tape, const Value& hidden, Weight& weight, const Tensor& targets,
-               float gradient_scale);
+               float gradient_scale, const PassMemory* memory = nullptr);
 
 }  // namespace tessera::autograd

@@ -8,6 +8,7 @@
 
 #include "tessera/base/dtype.hpp"
 #include "tessera/device/stream.hpp"
+#include "tessera/kernels/pass_variables.hpp"
 
 namespace tessera::kernels {
 
@@ -35,6 +36,9 @@ struct AttentionForward {
   float dropout = 0;
   std::uint64_t dropout_seed = 0, dropout_stream = 0;
   std::int64_t batch_offset = 0;
+  // If set, dropout's stream is mix(variables->step, dropout_stream), and variables->first_row is
+  // added to batch_offset.
+  const PassVariables* variables = nullptr;
 };
 void attention_forward(const Stream& stream, const AttentionForward& args);
 

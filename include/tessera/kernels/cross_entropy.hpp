@@ -6,6 +6,7 @@
 
 #include "tessera/base/dtype.hpp"
 #include "tessera/device/stream.hpp"
+#include "tessera/kernels/pass_variables.hpp"
 
 namespace tessera::kernels {
 
@@ -19,6 +20,7 @@ struct CrossEntropy {
   float* losses;                // [rows]
   void* dlogits = nullptr;      // [rows, columns], same type
   float scale = 1;
+  const PassVariables* variables = nullptr;  // if set, variables->gradient_scale instead of scale
   std::int64_t rows, columns;
   std::int64_t valid_columns;  // the vocabulary without padding
   DType dtype;

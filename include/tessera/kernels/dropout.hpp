@@ -6,6 +6,7 @@
 
 #include "tessera/base/dtype.hpp"
 #include "tessera/device/stream.hpp"
+#include "tessera/kernels/pass_variables.hpp"
 
 namespace tessera::kernels {
 
@@ -20,6 +21,10 @@ struct Dropout {
   float probability;
   std::uint64_t seed, stream;
   DType dtype;
+  /// If set, the stream is mix(variables->step, stream), and element 0 has the global index offset
+  /// + variables->first_row * row_elements.
+  const PassVariables* variables = nullptr;
+  std::int64_t row_elements = 0;
 };
 void dropout(const Stream& stream, const Dropout& args);
 

@@ -35,4 +35,8 @@ struct EmbeddingBackward {
 };
 void embedding_backward(const Stream& stream, const EmbeddingBackward& args);
 
+/// ids[r, i] = first + i: the places of `rows` sequences' tokens.
+void position_ids(const Stream& stream, std::int32_t* ids, std::int64_t rows,
+                  std::int64_t positions, std::int64_t first);
+
 }  // namespace tessera::kernels

@@ -44,7 +44,10 @@ struct Batch {
   std::uint64_t step = 0;      // number of the optimizer step
   float gradient_scale = 1;    // 1 / global number of valid targets (times a loss scale)
   bool training = true;        // dropout on
-  LossFunction loss;           // instead of the network's own; `targets` is then [samples]
+  // If set, `step`, `first_row` and `gradient_scale` are those that lie there: of a pass that is
+  // recorded (Graph). For networks that can_be_recorded().
+  const autograd::PassMemory* memory = nullptr;
+  LossFunction loss;  // instead of the network's own; `targets` is then [samples]
 
   /// The same with ids and targets on the stream's device.
   Batch on(const Stream& stream) const {
@@ -93,6 +96,9 @@ class Network {
   /// beforehand and without communication, so that ranks may agree on it.
   virtual void check(const Tensor& inputs, const Tensor* targets) const = 0;
 
+  /// Whether forward and backward of a batch on a GPU are work of its stream alone, without waits
+  /// and without copies of host memory.
+  virtual bool can_be_recorded() const { return false; }
   /// Whether a batch may bring a loss of its own.
   virtual bool takes_loss_function() const { return false; }
   /// Scaling of inputs and of outputs, where the network has that, else nullptr.
@@ -130,6 +136,9 @@ class Model : public Network {
   /// Peak of Purpose::activations bytes of a training micro-batch with dropout on, exact for the
   /// usual sizes (an inner width of at least twice the model's).
   virtual std::int64_t activation_bytes(std::int64_t rows, std::int64_t positions) const = 0;
+  /// What recorded passes keep at most beside these: blocks of sizes that do not peak at the same
+  /// time, ids and targets.
+  virtual std::int64_t recorded_bytes(std::int64_t rows, std::int64_t positions) const = 0;
 
   /// Targets that are not negative.
   std::int64_t count_targets(const Tensor& targets) const override;

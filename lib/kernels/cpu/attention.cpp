@@ -6,6 +6,8 @@
 #include <cmath>
 #include <limits>
 
+#include "tessera/base/random.hpp"
+
 #include "kernels/dispatch.hpp"
 
 #undef HWY_TARGET_INCLUDE
@@ -367,13 +369,25 @@ HWY_EXPORT(attention_backward_cpu);
 }  // namespace
 
 namespace kernels::cpu {
+namespace {
+
+AttentionForward with_variables(AttentionForward args) {
+  if (args.variables == nullptr) return args;
+  args.dropout_stream = mix(args.variables->step, args.dropout_stream);
+  args.batch_offset += args.variables->first_row;
+  return args;
+}
+
+}  // namespace
 
 void attention_forward(const AttentionForward& args) {
-  HWY_DYNAMIC_DISPATCH(attention_forward_cpu)(args);
+  HWY_DYNAMIC_DISPATCH(attention_forward_cpu)(with_variables(args));
 }
 
 void attention_backward(const AttentionBackward& args) {
-  HWY_DYNAMIC_DISPATCH(attention_backward_cpu)(args);
+  AttentionBackward now = args;
+  now.forward = with_variables(args.forward);
+  HWY_DYNAMIC_DISPATCH(attention_backward_cpu)(now);
 }
 
 }  // namespace kernels::cpu

@@ -76,7 +76,9 @@ void cross_entropy(const Stream& stream, const CrossEntropy& args) {
     TESSERA_CHECK(args.targets[r] < args.valid_columns, Code::invalid_argument,
                   fmt::format("cross_entropy: target {} of row {} is outside the vocabulary of {}",
                               args.targets[r], r, args.valid_columns));
-  HWY_DYNAMIC_DISPATCH(cross_entropy_cpu)(args);
+  CrossEntropy now = args;
+  if (args.variables != nullptr) now.scale = args.variables->gradient_scale;
+  HWY_DYNAMIC_DISPATCH(cross_entropy_cpu)(now);
 }
 
 }  // namespace kernels

@@ -4,6 +4,8 @@
 
 #include <fmt/format.h>
 
+#include "tessera/base/random.hpp"
+
 #include "kernels/cpu/parallel.hpp"
 #include "kernels/cuda/operations.hpp"
 #include "kernels/dispatch.hpp"
@@ -69,6 +71,13 @@ namespace {
 
 HWY_EXPORT(dropout_cpu);
 
+kernels::Dropout with_variables(kernels::Dropout args) {
+  if (args.variables == nullptr) return args;
+  args.stream = mix(args.variables->step, args.stream);
+  args.offset += args.variables->first_row * args.row_elements;
+  return args;
+}
+
 }  // namespace
 
 namespace kernels {
@@ -77,7 +86,7 @@ void dropout(const Stream& stream, const Dropout& args) {
   TESSERA_CHECK(args.probability >= 0 && args.probability < 1, Code::invalid_argument,
                 fmt::format("dropout: probability {} is not in [0, 1)", args.probability));
   if (!stream.device().is_cpu()) return cuda::dropout(stream, args);
-  HWY_DYNAMIC_DISPATCH(dropout_cpu)(args);
+  HWY_DYNAMIC_DISPATCH(dropout_cpu)(with_variables(args));
 }
 
 }  // namespace kernels

@@ -173,6 +173,13 @@ void embedding_backward(const Stream& stream, const EmbeddingBackward& args) {
   HWY_DYNAMIC_DISPATCH(embedding_backward_cpu)(args);
 }
 
+void position_ids(const Stream& stream, std::int32_t* ids, std::int64_t rows,
+                  std::int64_t positions, std::int64_t first) {
+  if (!stream.device().is_cpu()) return cuda::position_ids(stream, ids, rows, positions, first);
+  for (std::int64_t i = 0; i < rows * positions; ++i)
+    ids[i] = static_cast<std::int32_t>(first + i % positions);
+}
+
 }  // namespace kernels
 }  // namespace tessera
 #endif

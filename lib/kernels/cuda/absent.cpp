@@ -54,6 +54,9 @@ void cast(const Stream& stream, const void*, DType, void*, DType, std::int64_t) 
 void column_sum(const Stream& stream, const ColumnSum&) {
   absent(stream, "column_sum");
 }
+void position_ids(const Stream& stream, std::int32_t*, std::int64_t, std::int64_t, std::int64_t) {
+  absent(stream, "position_ids");
+}
 void embedding_forward(const Stream& stream, const EmbeddingForward&) {
   absent(stream, "embedding_forward");
 }

@@ -103,6 +103,7 @@ class DropoutFactors {
   __device__ __forceinline__ explicit DropoutFactors(const AttentionForward& args)
       : seed_(args.dropout_seed),
         stream_(args.dropout_stream),
+        variables_(args.variables),
         threshold_(args.dropout),
         scale_(1.0f / (1.0f - args.dropout)),
         whole_(args.keys % 4 == 0) {}
@@ -114,7 +115,7 @@ class DropoutFactors {
     if (whole_) {
       // The left of two lanes makes the words of the upper row for both, the right of the lower.
       const bool right = threadIdx.x % 2 != 0;
-      const PhiloxWords words = philox_block(seed_, stream_, (right ? lower : upper) / 4);
+      const PhiloxWords words = philox_block(seed_, stream(), (right ? lower : upper) / 4);
       const std::uint32_t first = swap(right ? words.values[0] : words.values[2], 1);
       const std::uint32_t second = swap(right ? words.values[1] : words.values[3], 1);
       factors[0] = factor(right ? first : words.values[0]);
@@ -133,7 +134,7 @@ class DropoutFactors {
     if (whole_) {
       // Four lanes hold four keys in a row; number r makes the words of element r of all of them.
       const int r = lane_row() % 4;
-      PhiloxWords words = philox_block(seed_, stream_, pick(elements, r) / 4);
+      PhiloxWords words = philox_block(seed_, stream(), pick(elements, r) / 4);
       transpose<1>(words, r % 2 != 0);
       transpose<2>(words, r / 2 != 0);
 #pragma unroll
@@ -168,13 +169,19 @@ class DropoutFactors {
   }
   __device__ __forceinline__ float one(std::uint64_t element) const {
     return factor(
-        pick(philox_block(seed_, stream_, element / 4).values, static_cast<int>(element % 4)));
+        pick(philox_block(seed_, stream(), element / 4).values, static_cast<int>(element % 4)));
   }
   __device__ __forceinline__ float factor(std::uint32_t word) const {
     return uniform(word) >= threshold_ ? scale_ : 0.0f;
   }
 
+  // Not kept: it would take registers from every kernel.
+  __device__ __forceinline__ std::uint64_t stream() const {
+    return variables_ != nullptr ? mix(variables_->step, stream_) : stream_;
+  }
+
   std::uint64_t seed_, stream_;
+  const PassVariables* variables_;
   float threshold_, scale_;
   bool whole_;  // rows are whole blocks
 };
@@ -182,6 +189,7 @@ class DropoutFactors {
 /// Number of the first of a row's elements.
 __device__ __forceinline__ std::uint64_t first_element(const AttentionForward& args,
                                                        std::int64_t batch, int head, int query) {
+  if (args.variables != nullptr) batch += args.variables->first_row;
   const std::int64_t row = ((args.batch_offset + batch) * args.heads + head) * args.queries + query;
   return static_cast<std::uint64_t>(row * args.keys);
 }

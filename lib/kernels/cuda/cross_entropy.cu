@@ -57,9 +57,10 @@ __global__ __launch_bounds__(kBlock) void cross_entropy_kernel(CrossEntropy args
   const double distance = static_cast<double>(at_target) - static_cast<double>(whole.largest);
   if (lane == 0) args.losses[row] = static_cast<float>(log_sum - distance);
   if (dlogits == nullptr) return;
+  const float scale = args.variables != nullptr ? args.variables->gradient_scale : args.scale;
   // e^l - 1 keeps its digits when the target is nearly certain.
-  const float gradient = static_cast<float>(expm1(distance - log_sum)) * args.scale;
-  const float factor = args.scale / whole.sum;
+  const float gradient = static_cast<float>(expm1(distance - log_sum)) * scale;
+  const float factor = scale / whole.sum;
   x.for_each([&](auto i, const Pack<T, N>& pack) {
     store_gradient(dlogits, i, pack, args, whole.largest, factor, target, gradient);
   });

@@ -16,18 +16,25 @@ struct DropoutOp {
   std::int64_t offset;
   float probability, scale;
   std::uint64_t seed, stream;
+  const PassVariables* variables;
+  std::int64_t row_elements;
 
   /// Wide packs begin at a multiple of 4 of the global index (the launch sees to that), so each
   /// block of random words is made once.
   template <int N>
   __device__ void operator()(std::int64_t i, Width<N>) const {
-    const auto index = static_cast<std::uint64_t>(offset + i);
+    auto index = static_cast<std::uint64_t>(offset + i);
+    std::uint64_t numbers = stream;
+    if (variables != nullptr) {
+      index += static_cast<std::uint64_t>(variables->first_row * row_elements);
+      numbers = mix(variables->step, stream);
+    }
     const auto in = load<N>(x + i);
     Pack<T, N> before, out;
     if constexpr (kResidual) before = load<N>(residual + i);
 #pragma unroll
     for (int k = 0; k < N; k += 4) {
-      const PhiloxWords words = philox_block(seed, stream, (index + k) / 4);
+      const PhiloxWords words = philox_block(seed, numbers, (index + k) / 4);
 #pragma unroll
       for (int j = 0; j < (N < 4 ? N : 4); ++j) {
         const std::uint32_t word = N == 1 ? pick(words, index % 4) : words.values[j];
@@ -58,8 +65,11 @@ void launch_dropout(const Stream& stream, const Dropout& args) {
                                    args.probability,
                                    1.0f / (1.0f - args.probability),
                                    args.seed,
-                                   args.stream};
-  const bool wide = args.offset % 4 == 0 && all_aligned<op.kWidth>(op.x, op.residual, op.y);
+                                   args.stream,
+                                   args.variables,
+                                   args.row_elements};
+  const bool wide = args.offset % 4 == 0 && args.row_elements % 4 == 0 &&
+                    all_aligned<op.kWidth>(op.x, op.residual, op.y);
   launch_elementwise(stream, op, args.count, wide);
 }
 

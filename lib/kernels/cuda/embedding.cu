@@ -170,6 +170,14 @@ __global__ __launch_bounds__(kThreads) void sum_buckets_kernel(EmbeddingBackward
   }
 }
 
+__global__ __launch_bounds__(kThreads) void position_ids_kernel(std::int32_t* ids,
+                                                                std::int64_t count,
+                                                                std::int64_t positions,
+                                                                std::int64_t first) {
+  const auto i = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  if (i < count) ids[i] = static_cast<std::int32_t>(first + i % positions);
+}
+
 /// Entries sorted by id, those of one id by row.
 class SortedEntries {
  public:
@@ -241,6 +249,13 @@ void embedding_forward(const Stream& stream, const EmbeddingForward& args) {
           args);
     });
   });
+}
+
+void position_ids(const Stream& stream, std::int32_t* ids, std::int64_t rows,
+                  std::int64_t positions, std::int64_t first) {
+  const std::int64_t count = rows * positions;
+  tessera::cuda::launch<position_ids_kernel>(stream, dim3(blocks_for(count, kThreads)),
+                                             dim3(kThreads), 0, ids, count, positions, first);
 }
 
 void embedding_backward(const Stream& stream, const EmbeddingBackward& args) {

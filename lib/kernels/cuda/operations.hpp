@@ -49,6 +49,8 @@ void cast(const Stream& stream, const void* x, DType x_type, void* y, DType y_ty
 void column_sum(const Stream& stream, const ColumnSum& args);
 void embedding_forward(const Stream& stream, const EmbeddingForward& args);
 void embedding_backward(const Stream& stream, const EmbeddingBackward& args);
+void position_ids(const Stream& stream, std::int32_t* ids, std::int64_t rows,
+                  std::int64_t positions, std::int64_t first);
 /// The product alone, m and n positive. Leading dimensions are filled in.
 void gemm(const Stream& stream, const Gemm& args);
 /// The product with its epilogue or sums in one step. False: there are none or cuBLASLt cannot, and

@@ -30,6 +30,14 @@ __device__ __forceinline__ PhiloxWords philox_block(std::uint64_t seed, std::uin
   return {{c0, c1, c2, c3}};
 }
 
+/// tessera::mix.
+__device__ __forceinline__ std::uint64_t mix(std::uint64_t a, std::uint64_t b) {
+  std::uint64_t z = a * 0x9E3779B97F4A7C15u + b + 0x632BE59BD9B4E019u;
+  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
+  z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
+  return z ^ (z >> 31);
+}
+
 /// RandomStream::uniform of a word: [0, 1), 24 bits.
 __device__ __forceinline__ float uniform(std::uint32_t word) {
   return static_cast<float>(word >> 8) * 0x1p-24f;

@@ -15,6 +15,7 @@
 #include "tessera/autograd/linear.hpp"
 #include "tessera/base/error.hpp"
 #include "tessera/base/random.hpp"
+#include "tessera/kernels/embedding.hpp"
 #include "tessera/kernels/gemm.hpp"
 
 #include "nn/models/activation_name.hpp"
@@ -68,11 +69,9 @@ kernels::Activation gpt2_activation(const Gpt2Config& config) {
 
 Tensor position_ids(const Stream& stream, std::int64_t rows, std::int64_t positions,
                     std::int64_t first) {
-  const Tensor ids(Shape{rows, positions}, DType::int32);
-  auto* id = ids.as<std::int32_t>();
-  for (std::int64_t i = 0; i < ids.numel(); ++i)
-    id[i] = static_cast<std::int32_t>(first + i % positions);
-  return ids.on(stream);
+  const Tensor ids(Shape{rows, positions}, DType::int32, stream.device());
+  kernels::position_ids(stream, ids.as<std::int32_t>(), rows, positions, first);
+  return ids;
 }
 
 }  // namespace
@@ -155,6 +154,12 @@ void Gpt2::check(const Tensor& ids, const Tensor* targets) const {
 autograd::DropoutSite Gpt2::dropout_site(const Pass& pass, std::int64_t site,
                                          double probability) const {
   if (!pass.dropout) return {};
+  if (pass.memory != nullptr)
+    return {.probability = static_cast<float>(probability),
+            .seed = pass.seed,
+            .stream = static_cast<std::uint64_t>(site),
+            .variables = pass.memory->variables,
+            .row_elements = pass.positions * config_.n_embd};
   return {.probability = static_cast<float>(probability),
           .seed = pass.seed,
           .stream = mix(pass.step, static_cast<std::uint64_t>(site)),
@@ -182,7 +187,7 @@ Value Gpt2::attend(Tape& tape, const Pass& pass, std::int64_t layer, const Value
       {.heads = config_.n_head,
        .scale = attention_scale(layer),
        .dropout = dropout_site(pass, kSitesPerBlock * layer + attention_site, config_.attn_pdrop),
-       .batch_offset = pass.first_row});
+       .batch_offset = pass.memory != nullptr ? 0 : pass.first_row});
 }
 
 Value Gpt2::block_body(Tape& tape, const Pass& pass, std::int64_t layer, const Value& x) {
@@ -252,9 +257,11 @@ autograd::Loss Gpt2::forward_loss(Tape& tape, const Batch& batch) {
                   .step = batch.step,
                   .first_row = batch.first_row,
                   .positions = batch.ids.size(1),
+                  .memory = batch.memory,
                   .cache = nullptr};
   return with_head(tape, blocks(tape, pass, batch.ids), [&](const Value& hidden) {
-    return autograd::head_loss(tape, hidden, head_weight(), batch.targets, batch.gradient_scale);
+    return autograd::head_loss(tape, hidden, head_weight(), batch.targets, batch.gradient_scale,
+                               batch.memory);
   });
 }
 

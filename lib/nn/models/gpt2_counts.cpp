@@ -40,4 +40,12 @@ std::int64_t Gpt2::activation_bytes(std::int64_t rows, std::int64_t positions) c
   return 0;
 }
 
+std::int64_t Gpt2::recorded_bytes(std::int64_t rows, std::int64_t positions) const {
+  const std::int64_t tokens = rows * positions;
+  const auto element = static_cast<std::int64_t>(size_of(options_.dtype));
+  // The gradients of q, k, v and of attention's result; ids and targets of passes that overwrite
+  // gradients and of those that add.
+  return 4 * tokens * config_.n_embd * element + 24 * tokens;
+}
+
 }  // namespace tessera::nn

@@ -14,8 +14,9 @@ struct Gpt2::Pass {
   std::uint64_t seed = 0;
   std::uint64_t step = 0;
   std::int64_t first_row = 0;
-  std::int64_t positions = 0;  // of one row in this pass
-  KvCache* cache = nullptr;    // earlier positions; only on tapes that are off
+  std::int64_t positions = 0;                    // of one row in this pass
+  const autograd::PassMemory* memory = nullptr;  // instead of step and first_row
+  KvCache* cache = nullptr;                      // earlier positions; only on tapes that are off
 };
 
 }  // namespace tessera::nn

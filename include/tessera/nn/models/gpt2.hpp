@@ -61,9 +61,11 @@ class Gpt2 final : public Model {
   std::string config_json() const override { return config_.to_json(); }
   std::int64_t training_flops(std::int64_t rows, std::int64_t positions) const override;
   std::int64_t activation_bytes(std::int64_t rows, std::int64_t positions) const override;
+  std::int64_t recorded_bytes(std::int64_t rows, std::int64_t positions) const override;
 
   void check(const Tensor& ids, const Tensor* targets) const override;
   autograd::Loss forward_loss(autograd::Tape& tape, const Batch& batch) override;
+  bool can_be_recorded() const override { return true; }
   Tensor logits(autograd::Tape& tape, const Tensor& ids) override;
   KvCache make_cache(std::int64_t rows, std::int64_t capacity, Device device = {}) const override;
   Tensor forward_cached(autograd::Tape& tape, const Tensor& ids, KvCache& cache) override;
