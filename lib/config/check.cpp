@@ -26,6 +26,7 @@ class Checker {
       check_data();
       check_length();
       check_nodes();
+      check_graph();
       name_folder();
     }
     check_engine();
@@ -72,6 +73,21 @@ class Checker {
                         values_.place("data.sequence_length"), *length, *longest,
                         values_.place("model.n_positions")));
     }
+  }
+
+  void check_graph() {
+    if (!values_.flag("run.cuda_graph")) return;
+    const char* const stage = "engine.zero_optimization.stage";
+    if (values_.text("device") == "cpu")
+      wrong(
+          fmt::format("{}: `run.cuda_graph` is true, but `device` is cpu ({}); graphs are for "
+                      "GPUs: set device to cuda or auto",
+                      values_.place("run.cuda_graph"), values_.place("device")));
+    if (values_.integer(stage).value_or(0) > 1)
+      wrong(fmt::format(
+          "{}: `run.cuda_graph` is true, but `{}` is {} ({}), where gradients and "
+          "parameters do not keep their places; use stage 0 or 1",
+          values_.place("run.cuda_graph"), stage, *values_.integer(stage), values_.place(stage)));
   }
 
   void check_length() {

@@ -57,6 +57,7 @@ void project_run(Values& values, RunSection& run) {
   run.tf32 = values.flag("run.tf32");
   run.attention = values.text("run.attention");
   run.measure_products = values.flag("run.measure_products");
+  run.cuda_graph = values.flag("run.cuda_graph");
   run.threads = static_cast<int>(values.integer("run.threads").value_or(0));
   run.log_every = values.integer("run.log_every").value_or(10);
 }

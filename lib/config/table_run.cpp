@@ -45,6 +45,10 @@ void add_run(RowList& rows) {
   rows.supported("measure_products", flag(), "false",
                  "On GPUs: try several algorithms at the first product of each size and keep the "
                  "fastest. Which one that is, and the last bits with it, may differ between runs.");
+  rows.supported("cuda_graph", flag(), "false",
+                 "On GPUs, ZeRO stages 0 and 1: record the work of a micro-batch in a CUDA graph "
+                 "and launch it as a whole. The same bits; for models so small that launching "
+                 "kernels takes longer than running them.");
   rows.supported("threads", integer(1, 4096).or_auto(), "\"auto\"",
                  "Threads of a rank. auto: the node's cores, divided among its ranks.");
   rows.supported("log_every", integer(1).or_auto(), "\"auto\"",

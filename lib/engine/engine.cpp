@@ -8,6 +8,8 @@
 #include "tessera/parallel/evaluation.hpp"
 #include "tessera/parallel/model_state.hpp"
 
+#include "engine/recorded_pass.hpp"
+
 namespace tessera::engine {
 
 Engine::Engine(Communicator& group, nn::Network& model, const EngineOptions& options)
@@ -19,15 +21,27 @@ Engine::Engine(Communicator& group, nn::Network& model, const EngineOptions& opt
       binding_(model, optimizer_),
       schedule_(optim::make_schedule(options.schedule, options.zero.rule.lr)) {
   if (options.loss_scaler) scaler_.emplace(*options.loss_scaler);
+  if (options.cuda_graph) {
+    check_recordable(model, options.zero);
+    recorded_pass_ = std::make_unique<RecordedPass>(model, optimizer_, binding_, stream_);
+  }
   parallel::add_parameters(model, optimizer_, options.groups);
   optimizer_.commit();
 }
 
+Engine::~Engine() = default;
+
 autograd::Loss Engine::run_micro_batch(const nn::Batch& batch) {
+  const bool recorded = recorded_pass_ && recorded_pass_->takes(batch);
+  const autograd::Loss loss = recorded ? recorded_pass_->run(batch) : run_pass(batch);
+  optimizer_.end_micro_batch();
+  return loss;
+}
+
+autograd::Loss Engine::run_pass(const nn::Batch& batch) {
   autograd::Tape tape(autograd::Recording::on, &binding_, stream_);
   const autograd::Loss loss = model_.forward_loss(tape, batch.on(stream_));
   tape.backward();
-  optimizer_.end_micro_batch();
   return loss;
 }
 

@@ -81,8 +81,10 @@ Estimate estimate_run(const nn::Model& model, const config::RunConfig& config, i
   EstimateInput input = estimate_input(config);
   input.stage = stage;
   Estimate estimate = estimate_states(make_layout(model, data_ranks), input);
-  estimate.activations = model.activation_bytes(
-      std::max<std::int64_t>(1, config.engine.batch.micro), config.data.sequence_length);
+  const std::int64_t rows = std::max<std::int64_t>(1, config.engine.batch.micro);
+  const std::int64_t positions = config.data.sequence_length;
+  estimate.activations = model.activation_bytes(rows, positions);
+  if (config.run.cuda_graph) estimate.activations += model.recorded_bytes(rows, positions);
   return estimate;
 }
 

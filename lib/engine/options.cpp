@@ -81,6 +81,8 @@ EngineOptions engine_options(const config::RunConfig& config, Device device) {
   options.groups = group_options(engine.optimizer);
   if (engine.fp16) options.loss_scaler = scaler_options(*engine.fp16);
   options.seed = config.run.seed;
+  // Where `device: auto` finds no GPU there is none to record, and a warning says so.
+  options.cuda_graph = config.run.cuda_graph && !device.is_cpu();
   return options;
 }
 

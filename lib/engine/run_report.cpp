@@ -42,8 +42,11 @@ std::string describe_stop(Stop stop, std::int64_t step, std::int64_t total_steps
 void announce_run(Runtime& runtime, const RunSetup& setup, int threads) {
   const config::RunConfig& config = setup.config;
   for (const std::string& notice : config.notices) log_info(notice);
-  if (setup.device.is_cpu() && (config.run.tf32 || config.run.measure_products))
-    log_warning("run.tf32 and run.measure_products are for GPUs: this run computes on the CPU");
+  const config::RunSection& run = config.run;
+  if (setup.device.is_cpu() && (run.tf32 || run.measure_products || run.cuda_graph))
+    log_warning(
+        "run.tf32, run.measure_products and run.cuda_graph are for GPUs: this run computes on the "
+        "CPU");
   log_info(fmt::format("model: {} parameters in {} units, {}",
                        format_count(static_cast<double>(setup.model->parameter_count())),
                        setup.model->units().size(), to_string(config.engine.dtype)));

@@ -8,11 +8,15 @@ namespace tessera::parallel {
 UnitBinding::UnitBinding(nn::Network& model, zero::PartitionedOptimizer& optimizer)
     : model_(model), optimizer_(optimizer) {}
 
-void UnitBinding::acquire(int unit, autograd::Phase phase) {
-  const bool backward = phase == autograd::Phase::backward;
+void UnitBinding::attach(int unit, autograd::Phase phase) {
   optimizer_.gather(unit);
   attach_values(unit);
-  if (backward) attach_gradients(unit);
+  if (phase == autograd::Phase::backward) attach_gradients(unit);
+}
+
+void UnitBinding::acquire(int unit, autograd::Phase phase) {
+  attach(unit, phase);
+  const bool backward = phase == autograd::Phase::backward;
   optimizer_.prefetch_after(unit, backward ? zero::Direction::backward : zero::Direction::forward);
   optimizer_.progress();
 }

@@ -155,6 +155,16 @@ TEST(Message, ValuesThatContradictEachOtherAreNamedTogether) {
               HasSubstr("`engine.scheduler.params.cycle_max_lr` is missing"));
 }
 
+TEST(Message, GraphsNeedAGpuAndPlacesThatStay) {
+  EXPECT_THAT(refusal_of(kRunFile, {"run.cuda_graph=true", "device=cpu"}),
+              AllOf(HasSubstr("`run.cuda_graph` is true, but `device` is cpu"),
+                    HasSubstr("set device to cuda or auto")));
+  EXPECT_THAT(
+      refusal_of(kRunFile, {"run.cuda_graph=true", "engine.zero_optimization.stage=2"}),
+      AllOf(HasSubstr("`run.cuda_graph` is true, but `engine.zero_optimization.stage` is 2"),
+            HasSubstr("use stage 0 or 1")));
+}
+
 TEST(Message, OnlyOneSixteenBitTypeCanBeOn) {
   EXPECT_THAT(refusal_of(kRunFile, {"engine.fp16.enabled=true"}),
               StartsWith("invalid configuration: --set: `engine.fp16.enabled` and "

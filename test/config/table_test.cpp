@@ -304,6 +304,10 @@ TEST(Table, EverySupportedKeyChangesTheConfiguration) {
     EXPECT_FALSE(changed == base) << path;
     covered.insert(path);
   }
+  // Stage 3, which the example has, refuses graphs.
+  const std::string stage = "engine.zero_optimization.stage=1";
+  EXPECT_FALSE(read_example({stage, "run.cuda_graph=true"}) == read_example({stage}));
+  covered.insert("run.cuda_graph");
   const std::vector<std::string> fp16 = {"engine.bf16.enabled=false", "engine.fp16.enabled=true"};
   RunConfig before = base;
   for (const auto& [key, value] :

@@ -86,6 +86,7 @@ struct RunSection {
   bool tf32 = false;               ///< of fp32 products on GPUs
   std::string attention = "auto";  ///< auto, cudnn or own: whose kernels compute it on GPUs
   bool measure_products = false;   ///< choose the algorithms of products on GPUs by their time
+  bool cuda_graph = false;         ///< record a micro-batch's work on a GPU and launch it as one
   int threads = 0;                 ///< per rank; 0: divide the node's cores
   std::optional<double> minutes;
   std::int64_t log_every = 10;  ///< steps between progress lines

@@ -33,7 +33,12 @@ struct EngineOptions {
   std::optional<optim::LossScalerOptions> loss_scaler;
   /// Of the run: dropout.
   std::uint64_t seed = 1234;
+  /// Record the work of a micro-batch once and launch it as a whole from then on. Needs a GPU,
+  /// stage 0 or 1 and a network that can be recorded: not_supported where one is missing.
+  bool cuda_graph = false;
 };
+
+class RecordedPass;
 
 /// What is known when a step is on its way. The same on every rank.
 struct StepStart {
@@ -62,6 +67,7 @@ struct StepOutcome : StepStart {
 class Engine {
  public:
   Engine(Communicator& group, nn::Network& model, const EngineOptions& options);
+  ~Engine();
 
   Communicator& group() { return group_; }
   nn::Network& model() { return model_; }
@@ -137,6 +143,7 @@ class Engine {
   };
 
   autograd::Loss run_micro_batch(const nn::Batch& batch);
+  autograd::Loss run_pass(const nn::Batch& batch);
   StepStart begin_step(std::span<const nn::Batch> micro_batches, std::vector<double> flags);
   void launch_update(Flight& flight);
   StepOutcome land();
@@ -158,6 +165,7 @@ class Engine {
   std::deque<StepOutcome> landed_;  // that nobody has asked for yet
   zero::PartitionedOptimizer optimizer_;
   parallel::UnitBinding binding_;
+  std::unique_ptr<RecordedPass> recorded_pass_;  // nullptr: run_pass()
   std::unique_ptr<optim::Schedule> schedule_;
   std::optional<optim::LossScaler> scaler_;
   std::int64_t schedule_updates_ = 0;  // how far the schedule is; skipped steps do not count

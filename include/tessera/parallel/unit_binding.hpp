@@ -20,6 +20,10 @@ class UnitBinding final : public autograd::UnitHooks {
   void release(int unit, autograd::Phase phase) override;
   void gradients_ready(int unit) override;
 
+  /// What acquire() does to the model: points it at the unit's parameters, and in backward at their
+  /// gradients; without prefetching or letting communication move on.
+  void attach(int unit, autograd::Phase phase);
+
  private:
   void attach_values(int unit);
   void attach_gradients(int unit);
