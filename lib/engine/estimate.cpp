@@ -84,7 +84,8 @@ Estimate estimate_run(const nn::Model& model, const config::RunConfig& config, i
   const std::int64_t rows = std::max<std::int64_t>(1, config.engine.batch.micro);
   const std::int64_t positions = config.data.sequence_length;
   estimate.activations = model.activation_bytes(rows, positions);
-  if (config.run.cuda_graph) estimate.activations += model.recorded_bytes(rows, positions);
+  if (config.run.cuda_graph && stage < 2)  // the others have no graphs
+    estimate.activations += model.recorded_bytes(rows, positions);
   return estimate;
 }
 

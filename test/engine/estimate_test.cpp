@@ -93,5 +93,21 @@ TEST(Estimate, AnAsynchronousSaveCopiesASlice) {
     }
 }
 
+TEST(Estimate, GraphsKeepABitMoreThanAPassNeeds) {
+  const auto model = nn::make_model(
+      R"({"model_type": "gpt2", "n_layer": 3, "n_embd": 8, "n_head": 2, "vocab_size": 11})", {});
+  config::RunConfig config;
+  config.data.sequence_length = 16;
+  config.engine.batch.micro = 2;
+  const auto activations = [&](int stage) {
+    return estimate_run(*model, config, 1, stage).activations;
+  };
+  const std::int64_t plain = activations(0);
+  config.run.cuda_graph = true;
+  // Four values of the residual stream, and six numbers a token.
+  EXPECT_EQ(activations(1), plain + 2 * 16 * (4 * 8 * 4 + 24));
+  EXPECT_EQ(activations(2), plain);
+}
+
 }  // namespace
 }  // namespace tessera::engine
