@@ -97,6 +97,56 @@ TEST_P(Embedding, BackwardAddsRowsInOrder) {
   }
 }
 
+/// One rank's table holds rows [first, last): looking up and adding on all ranks is the whole.
+TEST_P(Embedding, SlicesTogetherAreTheWhole) {
+  const std::int64_t rows = 65, columns = 17, vocabulary = 23;
+  const auto ids = skewed_ids(rows, vocabulary);
+  const auto table = testing::random_array(GetParam(), vocabulary * columns, 1);
+  const auto dy = testing::random_array(GetParam(), rows * columns, 2);
+  auto whole_y = testing::random_array(GetParam(), rows * columns, 3);
+  auto whole_gradient = testing::random_array(DType::fp32, vocabulary * columns, 4);
+  EmbeddingForward forward{.table = table.data(),
+                           .ids = ids.data(),
+                           .y = whole_y.data(),
+                           .rows = rows,
+                           .columns = columns,
+                           .table_rows = vocabulary,
+                           .dtype = GetParam()};
+  EmbeddingBackward backward{.dy = dy.data(),
+                             .ids = ids.data(),
+                             .dtable = whole_gradient.data(),
+                             .gradient_type = DType::fp32,
+                             .accumulate = true,
+                             .rows = rows,
+                             .columns = columns,
+                             .table_rows = vocabulary,
+                             .dtype = GetParam()};
+  auto gradient = whole_gradient;
+  on_device::embedding_forward(forward);
+  on_device::embedding_backward(backward);
+  auto accumulated = testing::filled_array(GetParam(), rows * columns, 0);
+  Doubles y(static_cast<std::size_t>(rows * columns));
+  for (const auto& [first, last] : {std::pair{0, 9}, std::pair{9, 10}, std::pair{10, 23}}) {
+    auto part = testing::random_array(GetParam(), rows * columns, 5);
+    const auto offset = static_cast<std::size_t>(first * columns);
+    forward.table = static_cast<const std::byte*>(table.data()) + offset * size_of(GetParam());
+    forward.table_rows = backward.table_rows = last - first;
+    forward.slice = backward.slice = {first, vocabulary};
+    forward.y = part.data();
+    forward.accumulate = false;
+    on_device::embedding_forward(forward);
+    for (std::size_t i = 0; i < y.size(); ++i) y[i] += part.values()[i];
+    forward.y = accumulated.data();
+    forward.accumulate = true;
+    on_device::embedding_forward(forward);
+    backward.dtable = gradient.as<float>() + offset;
+    on_device::embedding_backward(backward);
+  }
+  EXPECT_EQ(y, whole_y.values());
+  EXPECT_EQ(accumulated.values(), whole_y.values());
+  EXPECT_EQ(gradient.values(), whole_gradient.values());
+}
+
 TEST(EmbeddingErrors, IdOutsideTheTableIsNamed) {
   const std::vector<std::int32_t> ids{0, 2, 3, -1};
   std::vector<float> table(6), y(8);

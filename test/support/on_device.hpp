@@ -15,6 +15,7 @@
 #include "tessera/kernels/activation.hpp"
 #include "tessera/kernels/adamw.hpp"
 #include "tessera/kernels/cross_entropy.hpp"
+#include "tessera/kernels/cross_entropy_slice.hpp"
 #include "tessera/kernels/dropout.hpp"
 #include "tessera/kernels/elementwise.hpp"
 #include "tessera/kernels/embedding.hpp"
@@ -148,6 +149,19 @@ inline void cross_entropy(CrossEntropy args) {
   mirror(args.dlogits, args.rows * args.columns, args.dtype);
   mirror(args.variables, sizeof(PassVariables));
   mirror.run([&](const Stream& stream) { kernels::cross_entropy(stream, args); });
+}
+
+using CrossEntropySliceStep = void (*)(const Stream&, const CrossEntropySlice&);
+inline void cross_entropy_slice(CrossEntropySliceStep step, CrossEntropySlice args) {
+  Mirror mirror;
+  mirror(args.logits, args.rows * args.columns, args.dtype);
+  mirror(args.targets, args.rows, DType::int32);
+  mirror(args.losses, args.rows, DType::fp32);
+  mirror(args.dlogits, args.rows * args.columns, args.dtype);
+  mirror(args.own_largest, args.rows, DType::fp32);
+  mirror(args.largest, args.rows, DType::fp32);
+  mirror(args.sums, 2 * args.rows, DType::fp32);
+  mirror.run([&](const Stream& stream) { step(stream, args); });
 }
 
 inline void dropout(Dropout args) {

@@ -31,14 +31,16 @@ struct AttentionForward {
   float scale;
   bool causal = true;
   DType dtype;
-  // Dropout on the probabilities (0: none). Element index: ((batch_offset + b) * heads + h) *
-  // queries * keys + t * keys + s.
+  // Dropout on the probabilities (0: none). Element index: ((batch_offset + b) * all_heads +
+  // head_offset + h) * queries * keys + t * keys + s.
   float dropout = 0;
   std::uint64_t dropout_seed = 0, dropout_stream = 0;
   std::int64_t batch_offset = 0;
   // If set, dropout's stream is mix(variables->step, dropout_stream), and variables->first_row is
   // added to batch_offset.
   const PassVariables* variables = nullptr;
+  // Of the model, where these heads are some of them; 0: heads.
+  std::int64_t head_offset = 0, all_heads = 0;
 };
 void attention_forward(const Stream& stream, const AttentionForward& args);
 

@@ -192,8 +192,9 @@ class ProbabilityDropout {
             std::int64_t visible, float* factors) {
     const FloatTag tag;
     const hn::RebindToSigned<FloatTag> integers;
+    const std::int64_t heads = args_.all_heads > 0 ? args_.all_heads : args_.heads;
     const std::int64_t row =
-        ((args_.batch_offset + batch) * args_.heads + head) * args_.queries + query;
+        ((args_.batch_offset + batch) * heads + args_.head_offset + head) * args_.queries + query;
     const std::uint32_t* bits =
         words_.fill(static_cast<std::uint64_t>(row * args_.keys + first_key), visible);
     const auto kept = hn::Set(tag, 1 / (1 - args_.dropout));

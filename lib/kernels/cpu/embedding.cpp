@@ -3,6 +3,7 @@
 // each table row is summed by one thread.
 #include "tessera/kernels/embedding.hpp"
 
+#include <algorithm>
 #include <cstring>
 #include <numeric>
 #include <vector>
@@ -25,18 +26,29 @@
 #define TESSERA_KERNELS_CPU_EMBEDDING_BUCKETS
 namespace tessera::kernels {
 
-/// Rows of one id: rows[starts[id]] … rows[starts[id + 1] - 1], ascending.
+/// Rows of one table row: rows[starts[i]] … rows[starts[i + 1] - 1], ascending.
 struct Buckets {
   std::vector<std::int64_t> starts;
   std::vector<std::int64_t> rows;
 
-  Buckets(const std::int32_t* ids, std::int64_t count, std::int64_t table_rows)
-      : starts(static_cast<std::size_t>(table_rows) + 1), rows(static_cast<std::size_t>(count)) {
-    for (std::int64_t r = 0; r < count; ++r) ++starts[static_cast<std::size_t>(ids[r]) + 1];
+  explicit Buckets(const EmbeddingBackward& args)
+      : starts(static_cast<std::size_t>(args.table_rows) + 1),
+        rows(static_cast<std::size_t>(args.rows)) {
+    for_each_held(args, [&](std::size_t held, std::int64_t) { ++starts[held + 1]; });
     std::partial_sum(starts.begin(), starts.end(), starts.begin());
     auto next = starts;
-    for (std::int64_t r = 0; r < count; ++r)
-      rows[static_cast<std::size_t>(next[static_cast<std::size_t>(ids[r])]++)] = r;
+    for_each_held(args, [&](std::size_t held, std::int64_t r) {
+      rows[static_cast<std::size_t>(next[held]++)] = r;
+    });
+  }
+
+ private:
+  template <typename Body>
+  static void for_each_held(const EmbeddingBackward& args, Body&& body) {
+    for (std::int64_t r = 0; r < args.rows; ++r) {
+      const std::int64_t held = args.ids[r] - args.slice.first;
+      if (held >= 0 && held < args.table_rows) body(static_cast<std::size_t>(held), r);
+    }
   }
 };
 
@@ -67,11 +79,16 @@ void embedding_forward_cpu(const EmbeddingForward& args) {
     const std::int64_t columns = args.columns;
     kernels::parallel_rows(args.rows, columns, [&](std::int64_t first, std::int64_t last) {
       for (std::int64_t row = first; row < last; ++row) {
-        const T* source = table + args.ids[row] * columns;
-        if (args.accumulate)
-          add_row(source, y + row * columns, columns);
-        else
-          std::memcpy(y + row * columns, source, static_cast<std::size_t>(columns) * sizeof(T));
+        const std::int64_t held = args.ids[row] - args.slice.first;
+        T* target = y + row * columns;
+        if (held < 0 || held >= args.table_rows) {
+          if (!args.accumulate) std::fill_n(target, columns, T{});
+        } else if (args.accumulate) {
+          add_row(table + held * columns, target, columns);
+        } else {
+          std::memcpy(target, table + held * columns,
+                      static_cast<std::size_t>(columns) * sizeof(T));
+        }
       }
     });
   });
@@ -117,7 +134,7 @@ void sum_bucket(const EmbeddingBackward& args, const std::int64_t* rows, std::in
 }
 
 void embedding_backward_cpu(const EmbeddingBackward& args) {
-  const Buckets buckets(args.ids, args.rows, args.table_rows);
+  const Buckets buckets(args);
   const std::int64_t* starts = buckets.starts.data();
   const std::int64_t* rows = buckets.rows.data();
   const bool parallel = args.rows * args.columns > kernels::kChunk;
@@ -149,12 +166,14 @@ namespace {
 HWY_EXPORT(embedding_forward_cpu);
 HWY_EXPORT(embedding_backward_cpu);
 
-void check_ids(const std::int32_t* ids, std::int64_t count, std::int64_t table_rows) {
-  for (std::int64_t r = 0; r < count; ++r)
-    TESSERA_CHECK(ids[r] >= 0 && ids[r] < table_rows, Code::invalid_argument,
+template <typename Args>
+void check_ids(const Args& args) {
+  const std::int64_t known = args.slice.vocabulary > 0 ? args.slice.vocabulary : args.table_rows;
+  for (std::int64_t r = 0; r < args.rows; ++r)
+    TESSERA_CHECK(args.ids[r] >= 0 && args.ids[r] < known, Code::invalid_argument,
                   fmt::format("embedding: id {} at index {} is outside the table's {} rows; is the "
                               "tokenizer the one that the model was made with?",
-                              ids[r], r, table_rows));
+                              args.ids[r], r, known));
 }
 
 }  // namespace
@@ -163,13 +182,13 @@ namespace kernels {
 
 void embedding_forward(const Stream& stream, const EmbeddingForward& args) {
   if (!stream.device().is_cpu()) return cuda::embedding_forward(stream, args);
-  check_ids(args.ids, args.rows, args.table_rows);
+  check_ids(args);
   HWY_DYNAMIC_DISPATCH(embedding_forward_cpu)(args);
 }
 
 void embedding_backward(const Stream& stream, const EmbeddingBackward& args) {
   if (!stream.device().is_cpu()) return cuda::embedding_backward(stream, args);
-  check_ids(args.ids, args.rows, args.table_rows);
+  check_ids(args);
   HWY_DYNAMIC_DISPATCH(embedding_backward_cpu)(args);
 }
 

@@ -36,6 +36,15 @@ void attention_backward(const Stream& stream, const AttentionBackward&) {
 void cross_entropy(const Stream& stream, const CrossEntropy&) {
   absent(stream, "cross_entropy");
 }
+void cross_entropy_slice_begin(const Stream& stream, const CrossEntropySlice&) {
+  absent(stream, "cross_entropy_slice_begin");
+}
+void cross_entropy_slice_rescale(const Stream& stream, const CrossEntropySlice&) {
+  absent(stream, "cross_entropy_slice_rescale");
+}
+void cross_entropy_slice_finish(const Stream& stream, const CrossEntropySlice&) {
+  absent(stream, "cross_entropy_slice_finish");
+}
 void dropout(const Stream& stream, const Dropout&) {
   absent(stream, "dropout");
 }

@@ -190,7 +190,9 @@ class DropoutFactors {
 __device__ __forceinline__ std::uint64_t first_element(const AttentionForward& args,
                                                        std::int64_t batch, int head, int query) {
   if (args.variables != nullptr) batch += args.variables->first_row;
-  const std::int64_t row = ((args.batch_offset + batch) * args.heads + head) * args.queries + query;
+  const std::int64_t heads = args.all_heads > 0 ? args.all_heads : args.heads;
+  const std::int64_t row =
+      ((args.batch_offset + batch) * heads + args.head_offset + head) * args.queries + query;
   return static_cast<std::uint64_t>(row * args.keys);
 }
 

@@ -19,20 +19,25 @@ inline constexpr int kDigits = 1 << kDigitBits;
 inline constexpr int kTile = kDigits;
 
 /// Rows of ids outside the table become NaN, which nothing overlooks: ids on a GPU are not looked
-/// at before the launch.
+/// at before the launch. Those of another slice become zeros.
 template <typename T, int N>
 __global__ __launch_bounds__(kThreads) void embedding_forward_kernel(EmbeddingForward args) {
   const std::int64_t row = blockIdx.x;
   const std::int64_t id = args.ids[row];
-  const bool known = id >= 0 && id < args.table_rows;
-  const T* source = static_cast<const T*>(args.table) + (known ? id : 0) * args.columns;
+  const std::int64_t vocabulary =
+      args.slice.vocabulary > 0 ? args.slice.vocabulary : args.table_rows;
+  const bool known = id >= 0 && id < vocabulary;
+  const std::int64_t held = id - args.slice.first;
+  const bool here = held >= 0 && held < args.table_rows;
+  if (known && !here && args.accumulate) return;
+  const T* source = static_cast<const T*>(args.table) + (here ? held : 0) * args.columns;
   T* y = static_cast<T*>(args.y) + row * args.columns;
   const auto step = static_cast<std::int64_t>(blockDim.x) * N;
   for (std::int64_t i = static_cast<std::int64_t>(threadIdx.x) * N; i < args.columns; i += step) {
-    if (!known) {
+    if (!here) {
       Pack<T, N> nothing;
 #pragma unroll
-      for (int k = 0; k < N; ++k) nothing.values[k] = round_to<T>(nanf(""));
+      for (int k = 0; k < N; ++k) nothing.values[k] = round_to<T>(known ? 0.0f : nanf(""));
       store(y + i, nothing);
     } else if (args.accumulate) {
       store_map(
@@ -49,17 +54,19 @@ struct Entry {
   std::uint32_t id, row;
 };
 
-/// Where the entries of one pass come from. In the first pass they are made from the ids; those
-/// outside the table sort behind it.
+/// Where the entries of one pass come from. In the first pass they are made from the ids, counted
+/// from the table's first; those outside the table sort behind it.
 struct Entries {
   const std::int32_t* ids;  // first pass
-  const Entry* sorted;      // later ones
+  std::int64_t first;
+  const Entry* sorted;  // later ones
   std::uint32_t table_rows;
 
   __device__ Entry get(std::uint32_t i) const {
     if (ids == nullptr) return sorted[i];
-    const auto id = static_cast<std::uint32_t>(ids[i]);
-    return {id < table_rows ? id : table_rows, i};
+    const std::int64_t held = ids[i] - first;
+    const bool here = held >= 0 && held < std::int64_t{table_rows};
+    return {here ? static_cast<std::uint32_t>(held) : table_rows, i};
   }
 };
 
@@ -188,11 +195,11 @@ class SortedEntries {
         spare_(entries_on(stream)),
         counts_(allocate_workspace(stream, std::size_t{tiles_} * kDigits * sizeof(std::uint32_t))) {
     const auto table_rows = static_cast<std::uint32_t>(args.table_rows);
-    Entries entries{args.ids, nullptr, table_rows};
+    Entries entries{args.ids, args.slice.first, nullptr, table_rows};
     for (int shift = 0; shift == 0 || table_rows >> shift != 0; shift += kDigitBits) {
       pass(stream, entries, shift);
       std::swap(sorted_, spare_);
-      entries = {nullptr, spare_.as<Entry>(), table_rows};
+      entries = {nullptr, 0, spare_.as<Entry>(), table_rows};
       if (shift + kDigitBits >= 32) break;
     }
   }

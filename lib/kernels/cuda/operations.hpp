@@ -10,6 +10,7 @@
 #include "tessera/kernels/adamw.hpp"
 #include "tessera/kernels/attention.hpp"
 #include "tessera/kernels/cross_entropy.hpp"
+#include "tessera/kernels/cross_entropy_slice.hpp"
 #include "tessera/kernels/dropout.hpp"
 #include "tessera/kernels/elementwise.hpp"
 #include "tessera/kernels/embedding.hpp"
@@ -37,6 +38,9 @@ bool cudnn_attention_forward(const Stream& stream, const AttentionForward& args)
 bool cudnn_attention_backward(const Stream& stream, const AttentionBackward& args);
 std::string cudnn_version();
 void cross_entropy(const Stream& stream, const CrossEntropy& args);
+void cross_entropy_slice_begin(const Stream& stream, const CrossEntropySlice& args);
+void cross_entropy_slice_rescale(const Stream& stream, const CrossEntropySlice& args);
+void cross_entropy_slice_finish(const Stream& stream, const CrossEntropySlice& args);
 void dropout(const Stream& stream, const Dropout& args);
 void add(const Stream& stream, const void* a, const void* b, void* y, std::int64_t count,
          DType dtype);
