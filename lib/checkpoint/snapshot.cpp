@@ -19,7 +19,7 @@ std::vector<TensorRecord> Snapshot::prepare(const std::vector<TensorRecord>& ten
   for (const TensorRecord& tensor : tensors)
     for (const Piece& piece : tensor.pieces) {
       const auto element = static_cast<std::int64_t>(size_of(tensor.dtype));
-      items_.push_back({piece, piece.count * element, element, nullptr});
+      items_.push_back({piece, piece.elements() * element, element, nullptr});
       room += round_up(items_.back().bytes, kAlignment);
     }
   if (static_cast<std::size_t>(room) > buffer_.bytes()) {
@@ -33,6 +33,7 @@ std::vector<TensorRecord> Snapshot::prepare(const std::vector<TensorRecord>& ten
     for (Piece& piece : tensor.pieces) {
       item->target = next;
       piece.data = next;
+      piece.data_stride = piece.count;
       piece.fill = nullptr;
       next += round_up(item->bytes, kAlignment);
       ++item;
@@ -40,16 +41,25 @@ std::vector<TensorRecord> Snapshot::prepare(const std::vector<TensorRecord>& ten
   return copies;
 }
 
+void Snapshot::copy_runs(const Item& item) {
+  const Piece& piece = item.original;
+  const auto* source = static_cast<const std::byte*>(piece.data);
+  for (std::int64_t row = 0; row < piece.rows; ++row)
+    std::memcpy(item.target + row * piece.count * item.element,
+                source + row * piece.data_stride * item.element,
+                static_cast<std::size_t>(piece.count * item.element));
+}
+
 void Snapshot::copy() {
   for (const Item& item : items_) {
     const Piece& piece = item.original;
     if (piece.data != nullptr) {
-      std::memcpy(item.target, piece.data, static_cast<std::size_t>(item.bytes));
+      copy_runs(item);
       continue;
     }
     const std::int64_t most = kFillBytes / item.element;
-    for (std::int64_t done = 0; done < piece.count; done += most)
-      piece.fill(done, std::min(most, piece.count - done), item.target + done * item.element);
+    for (std::int64_t done = 0; done < piece.elements(); done += most)
+      piece.fill(done, std::min(most, piece.elements() - done), item.target + done * item.element);
   }
 }
 

@@ -33,10 +33,12 @@ namespace {
 void check_pieces(const TensorRecord& tensor) {
   for (const Piece& piece : tensor.pieces) {
     const std::int64_t size = tensor.shape.numel();
-    TESSERA_CHECK(piece.begin >= 0 && piece.count >= 0 && piece.begin <= size - piece.count,
+    const std::int64_t last = piece.begin + (piece.rows - 1) * piece.stride;
+    TESSERA_CHECK(piece.begin >= 0 && piece.count >= 0 && piece.rows >= 1 && piece.stride >= 0 &&
+                      last <= size - piece.count,
                   Code::invalid_argument,
                   fmt::format("a piece of {} is elements [{}, {} + {}), but the tensor has {}",
-                              tensor.path, piece.begin, piece.begin, piece.count, size));
+                              tensor.path, last, last, piece.count, size));
     TESSERA_CHECK(piece.count == 0 || piece.data != nullptr || piece.fill, Code::invalid_argument,
                   fmt::format("a piece of {} has neither data nor fill", tensor.path));
   }
@@ -69,8 +71,11 @@ void check_coverage(Communicator& group, const std::vector<TensorRecord>& tensor
     std::uint64_t elements = 0;
     std::uint64_t boundaries = 0;
     for (const Piece& piece : tensors[t].pieces) {
-      elements += static_cast<std::uint64_t>(piece.count);
-      boundaries += h(t, piece.begin + piece.count) - h(t, piece.begin);
+      elements += static_cast<std::uint64_t>(piece.elements());
+      for (std::int64_t row = 0; row < piece.rows; ++row) {
+        const std::int64_t begin = piece.begin + row * piece.stride;
+        boundaries += h(t, begin + piece.count) - h(t, begin);
+      }
     }
     sums.push_back(elements);
     sums.push_back(boundaries);
@@ -161,22 +166,25 @@ struct Writer::Impl {
 
 namespace {
 
-/// Puts one piece through the stage and returns its part of the checksum.
-std::uint64_t write_piece(Stage& stage, const TensorRecord& tensor, const Piece& piece,
-                          std::int64_t tensor_offset) {
+/// Puts one run of a piece through the stage and returns its part of the checksum.
+std::uint64_t write_run(Stage& stage, const TensorRecord& tensor, const Piece& piece,
+                        std::int64_t row, std::int64_t tensor_offset) {
   const auto item = static_cast<std::int64_t>(size_of(tensor.dtype));
+  const std::int64_t begin = piece.begin + row * piece.stride;
   std::uint64_t checksum = 0;
   for (std::int64_t done = 0; done < piece.count;) {
-    const std::int64_t offset = tensor_offset + (piece.begin + done) * item;
+    const std::int64_t offset = tensor_offset + (begin + done) * item;
     const std::int64_t bytes = stage.make_room(offset, (piece.count - done) * item, item);
     const std::int64_t count = bytes / item;
     if (piece.data != nullptr)
-      std::memcpy(stage.end(), static_cast<const std::byte*>(piece.data) + done * item,
-                  static_cast<std::size_t>(bytes));
+      std::memcpy(
+          stage.end(),
+          static_cast<const std::byte*>(piece.data) + (row * piece.data_stride + done) * item,
+          static_cast<std::size_t>(bytes));
     else
-      piece.fill(done, count, stage.end());
-    checksum += checksum_range(checksum_name(tensor.path), piece.begin + done, stage.end(),
-                               tensor.dtype, count);
+      piece.fill(row * piece.count + done, count, stage.end());
+    checksum +=
+        checksum_range(checksum_name(tensor.path), begin + done, stage.end(), tensor.dtype, count);
     stage.advance(bytes);
     done += count;
   }
@@ -202,8 +210,9 @@ void Writer::Impl::write_pieces() {
   checksums.assign(tensors.size(), 0);
   Stage stage(descriptor, path, options.staging_bytes, report);
   for (const Place& place : places)
-    checksums[place.tensor] +=
-        write_piece(stage, tensors[place.tensor], *place.piece, offsets[place.tensor]);
+    for (std::int64_t row = 0; row < place.piece->rows; ++row)
+      checksums[place.tensor] +=
+          write_run(stage, tensors[place.tensor], *place.piece, row, offsets[place.tensor]);
   stage.flush();
   fault_point("flush");
   flush();

@@ -26,6 +26,7 @@ class Snapshot {
     std::int64_t element;  // bytes
     std::byte* target;
   };
+  static void copy_runs(const Item& item);
 
   Buffer buffer_;
   std::vector<Item> items_;

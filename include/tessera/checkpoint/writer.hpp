@@ -25,10 +25,12 @@ struct Header {
   std::string config;  ///< resolved run file
 };
 
-/// Elements [begin, begin + count) of a flattened tensor that this rank writes. They come from host
-/// memory at `data` in the dataset's type, or, where they are not held in that form (a split
-/// master, a device), from `fill(offset, n, target)`, which writes elements begin + offset …
-/// begin + offset + n to `target`; it is called in ascending order for bounded n.
+/// Elements of a flattened tensor that this rank writes: [begin, begin + count), or `rows` such
+/// runs, each `stride` elements behind the one before (columns of a matrix). They come from host
+/// memory at `data` in the dataset's type, runs `data_stride` elements apart, or, where they are
+/// not held in that form (a split master, a device), from `fill(offset, n, target)`, which writes
+/// the piece's elements offset … offset + n, numbered run after run, to `target`; it is called in
+/// ascending order for bounded n.
 struct Piece {
   using Fill = std::function<void(std::int64_t offset, std::int64_t count, void* target)>;
 
@@ -36,6 +38,11 @@ struct Piece {
   std::int64_t count = 0;
   const void* data = nullptr;
   Fill fill;
+  std::int64_t rows = 1;
+  std::int64_t stride = 0;
+  std::int64_t data_stride = 0;
+
+  std::int64_t elements() const { return rows * count; }
 };
 
 /// One dataset: `path` is "parameters/<name>", "optimizer/<state>/<name>". Every rank lists the
