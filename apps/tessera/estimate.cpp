@@ -36,24 +36,26 @@ double largest_model(const engine::Estimate& estimate, double parameters, double
   return left > 0 ? parameters * left / states : 0;
 }
 
-void print_stages(const engine::RunSetup& setup, int ranks) {
+void print_stages(const engine::RunSetup& setup) {
+  const int ranks = setup.config.mesh.data, tensor = setup.config.mesh.tensor;
   const auto parameters = static_cast<double>(setup.model->parameter_count());
   const config::EngineConfig& engine = setup.config.engine;
   const double node = static_cast<double>(available_host_memory());
   std::cout << fmt::format(
-      "{} parameters, {}{}, {} data-parallel rank(s), micro-batch {} x {} tokens, accumulation "
+      "{} parameters, {}{}, {} data-parallel rank(s){}, micro-batch {} x {} tokens, accumulation "
       "{}\n\n",
       format_count(parameters), to_string(engine.dtype),
       engine.communication_dtype == engine.dtype
           ? ""
           : fmt::format(" (gradients sent in {})", to_string(engine.communication_dtype)),
-      ranks, engine.batch.micro, setup.config.data.sequence_length, engine.batch.accumulation);
+      ranks, tensor > 1 ? fmt::format(" x {} tensor-parallel", tensor) : "", engine.batch.micro,
+      setup.config.data.sequence_length, engine.batch.accumulation);
   std::cout << fmt::format("{:>5} {:>12} {:>12} {:>12} {:>12} {:>12} {:>12} {:>12}  {}\n", "stage",
                            "parameters", "gradients", "optimizer", "gathered", "buckets",
                            "activations", "total", "largest model that fits");
   for (int stage = 0; stage <= 3; ++stage) {
     const engine::Estimate e = engine::estimate_run(*setup.model, setup.config, ranks, stage);
-    const double largest = largest_model(e, parameters, node / ranks);
+    const double largest = largest_model(e, parameters, node / ranks / tensor);
     std::cout << fmt::format("{:>5} {:>12} {:>12} {:>12} {:>12} {:>12} {:>12} {:>12}  {}\n", stage,
                              bytes(e.parameters), bytes(e.gradients), bytes(e.optimizer),
                              bytes(e.gathered), bytes(e.buckets), bytes(e.activations),
@@ -75,7 +77,7 @@ int print_estimate(const Arguments& arguments) {
   options.set = arguments.run_file.set;
   config::RunConfig config = config::read_run_file(arguments.run_file.file, options);
   const engine::RunSetup setup = engine::describe_run(arguments.ranks, std::move(config));
-  print_stages(setup, setup.config.mesh.data);
+  print_stages(setup);
   return 0;
 }
 

@@ -39,6 +39,8 @@ kernels::AttentionForward arguments(const Tensor& qkv, const Tensor& y, const Te
   args.dropout_stream = options.dropout.stream;
   args.batch_offset = options.batch_offset;
   args.variables = options.dropout.variables;
+  args.head_offset = options.head_offset;
+  args.all_heads = options.all_heads;
   return args;
 }
 

@@ -10,13 +10,14 @@
 #include "tessera/base/error.hpp"
 #include "tessera/kernels/embedding.hpp"
 
+#include "autograd/sum_over_group.hpp"
 #include "autograd/weight_gradient.hpp"
 
 namespace tessera::autograd {
 namespace {
 
 void look_up(const Stream& stream, const Weight& table, const Tensor& ids, const Tensor& y,
-             bool accumulate) {
+             bool accumulate, const kernels::VocabularySlice& slice = {}) {
   kernels::embedding_forward(stream, {.table = attached_value(table),
                                       .ids = ids.as<std::int32_t>(),
                                       .y = y.data(),
@@ -24,10 +25,12 @@ void look_up(const Stream& stream, const Weight& table, const Tensor& ids, const
                                       .rows = ids.numel(),
                                       .columns = table.value.size(1),
                                       .table_rows = table.value.size(0),
-                                      .dtype = y.dtype()});
+                                      .dtype = y.dtype(),
+                                      .slice = slice});
 }
 
-void backward(const Stream& stream, const Tensor& dy, Weight& table, const Tensor& ids) {
+void backward(const Stream& stream, const Tensor& dy, Weight& table, const Tensor& ids,
+              const kernels::VocabularySlice& slice = {}) {
   const ProfileScope profile("embedding backward");
   const GradientTarget target = gradient_target(table);
   const std::int64_t columns = dy.shape()[-1];
@@ -39,7 +42,8 @@ void backward(const Stream& stream, const Tensor& dy, Weight& table, const Tenso
                                        .rows = ids.numel(),
                                        .columns = columns,
                                        .table_rows = table.gradient.numel() / columns,
-                                       .dtype = dy.dtype()});
+                                       .dtype = dy.dtype(),
+                                       .slice = slice});
 }
 
 void check(const Weight& table, const Tensor& ids) {
@@ -53,14 +57,15 @@ void check(const Weight& table, const Tensor& ids) {
 }  // namespace
 
 Value embedding(Tape& tape, Weight& table, const Tensor& ids, Weight* second_table,
-                const Tensor& second_ids) {
+                const Tensor& second_ids, const VocabularyPart& part) {
   check(table, ids);
   std::vector<std::int64_t> shape = ids.shape().sizes();
   shape.push_back(table.value.size(1));
   Tensor data(Shape(std::move(shape)), table.value.dtype(), table.value.device());
   {
     const ProfileScope profile("embedding forward");
-    look_up(tape.stream(), table, ids, data, false);
+    look_up(tape.stream(), table, ids, data, false, part.slice);
+    if (part.group != nullptr) sum_over_group(tape.stream(), data, *part.group);
     if (second_table != nullptr) {
       check(*second_table, second_ids);
       TESSERA_CHECK(
@@ -76,8 +81,8 @@ Value embedding(Tape& tape, Weight& table, const Tensor& ids, Weight* second_tab
                .output = y.slot(),
                .backward_input = {},
                .backward_weight = [&table, ids, second_table, second_ids, second_trains,
-                                   stream = tape.stream()](const Tensor& dy) {
-                 if (table.trainable) backward(stream, dy, table, ids);
+                                   slice = part.slice, stream = tape.stream()](const Tensor& dy) {
+                 if (table.trainable) backward(stream, dy, table, ids, slice);
                  if (second_trains) backward(stream, dy, *second_table, second_ids);
                }});
   return y;

@@ -9,9 +9,12 @@
 #include <fmt/format.h>
 
 #include "tessera/autograd/profiler.hpp"
+#include "tessera/autograd/reduce_gradient.hpp"
 #include "tessera/base/error.hpp"
+#include "tessera/comm/communicator.hpp"
 #include "tessera/device/cuda.hpp"
 #include "tessera/kernels/cross_entropy.hpp"
+#include "tessera/kernels/cross_entropy_slice.hpp"
 #include "tessera/kernels/elementwise.hpp"
 #include "tessera/kernels/gemm.hpp"
 
@@ -27,9 +30,12 @@ struct Head {
   Tensor hidden;   // [..., width]
   Tensor targets;  // [...] int32
   Weight* weight;  // [vocabulary, width]
+  VocabularyPart part;
   float gradient_scale;
   const PassMemory* memory;
-  std::int64_t rows, width, vocabulary, columns, chunk;
+  std::int64_t rows, width;
+  std::int64_t vocabulary;  // that the weight has
+  std::int64_t columns, chunk;
   Stream stream;
 
   DType dtype() const { return hidden.dtype(); }
@@ -40,6 +46,8 @@ struct Head {
   void project(std::int64_t begin, std::int64_t count, const Tensor& logits) const;
   void losses_and_gradients(std::int64_t begin, std::int64_t count, const Tensor& logits,
                             float* losses, bool gradients) const;
+  void losses_over_group(std::int64_t begin, std::int64_t count, const Tensor& logits,
+                         float* losses, bool gradients) const;
   void backward_hidden(std::int64_t begin, std::int64_t count, const Tensor& dlogits,
                        const GradientSlot::Target& dhidden) const;
   void backward_weight(std::int64_t begin, std::int64_t count, const Tensor& dlogits,
@@ -70,6 +78,7 @@ void Head::project(std::int64_t begin, std::int64_t count, const Tensor& logits)
 void Head::losses_and_gradients(std::int64_t begin, std::int64_t count, const Tensor& logits,
                                 float* losses, bool gradients) const {
   const ProfileScope profile("cross entropy");
+  if (part.group != nullptr) return losses_over_group(begin, count, logits, losses, gradients);
   kernels::cross_entropy(stream, {.logits = logits.data(),
                                   .targets = targets.as<std::int32_t>() + begin,
                                   .losses = losses + begin,
@@ -80,6 +89,29 @@ void Head::losses_and_gradients(std::int64_t begin, std::int64_t count, const Te
                                   .columns = columns,
                                   .valid_columns = vocabulary,
                                   .dtype = dtype()});
+}
+
+void Head::losses_over_group(std::int64_t begin, std::int64_t count, const Tensor& logits,
+                             float* losses, bool gradients) const {
+  const Tensor numbers(Shape{4, count}, DType::fp32, hidden.device(), Purpose::workspace);
+  const kernels::CrossEntropySlice slice{.logits = logits.data(),
+                                         .targets = targets.as<std::int32_t>() + begin,
+                                         .losses = losses + begin,
+                                         .dlogits = gradients ? logits.data() : nullptr,
+                                         .scale = gradient_scale,
+                                         .own_largest = numbers.as<float>(),
+                                         .largest = numbers.as<float>() + count,
+                                         .sums = numbers.as<float>() + 2 * count,
+                                         .rows = count,
+                                         .columns = columns,
+                                         .valid_columns = vocabulary,
+                                         .slice = part.slice,
+                                         .dtype = dtype()};
+  kernels::cross_entropy_slice_begin(stream, slice);
+  part.group->all_reduce(slice.largest, count, DType::fp32, Reduction::max, stream).wait();
+  kernels::cross_entropy_slice_rescale(stream, slice);
+  part.group->all_reduce(slice.sums, 2 * count, DType::fp32, Reduction::sum, stream).wait();
+  kernels::cross_entropy_slice_finish(stream, slice);
 }
 
 void Head::backward_hidden(std::int64_t begin, std::int64_t count, const Tensor& dlogits,
@@ -194,7 +226,7 @@ void Head::train(GradientSlot* slot, float* losses) const {
 }
 
 Head make_head(const Tape& tape, const Tensor& hidden, Weight& weight, const Tensor& targets,
-               float gradient_scale, const PassMemory* memory) {
+               float gradient_scale, const PassMemory* memory, const VocabularyPart& part) {
   attached_value(weight);
   const Shape& table = weight.value.shape();
   TESSERA_CHECK(
@@ -206,6 +238,7 @@ Head make_head(const Tape& tape, const Tensor& hidden, Weight& weight, const Ten
   Head head{hidden,
             targets,
             &weight,
+            part,
             gradient_scale,
             memory,
             targets.numel(),
@@ -214,8 +247,13 @@ Head make_head(const Tape& tape, const Tensor& hidden, Weight& weight, const Ten
             round_up(table[0], kLogitsAlignment),
             0,
             tape.stream()};
+  // The ranks of a group walk in step: by the widest part.
+  const std::int64_t widest =
+      part.group == nullptr
+          ? head.columns
+          : round_up(ceil_divide(part.slice.vocabulary, part.group->size()), kLogitsAlignment);
   const auto row_bytes =
-      std::max<std::int64_t>(1, head.columns * static_cast<std::int64_t>(size_of(hidden.dtype())));
+      std::max<std::int64_t>(1, widest * static_cast<std::int64_t>(size_of(hidden.dtype())));
   const std::int64_t most = std::max(kHeadMinimumRows, kHeadChunkBytes / row_bytes);
   // Chunks of equal size: a short last one would run its matrix products badly.
   const std::int64_t chunks = std::max<std::int64_t>(1, ceil_divide(head.rows, most));
@@ -240,8 +278,9 @@ Loss read_losses(const Stream& stream, const float* losses, std::int64_t rows) {
 }
 
 Loss head_loss(Tape& tape, const Value& hidden, Weight& weight, const Tensor& targets,
-               float gradient_scale, const PassMemory* memory) {
-  const Head head = make_head(tape, hidden.data(), weight, targets, gradient_scale, memory);
+               float gradient_scale, const PassMemory* memory, const VocabularyPart& part) {
+  if (part.group != nullptr) reduce_gradient(tape, hidden, *part.group);
+  const Head head = make_head(tape, hidden.data(), weight, targets, gradient_scale, memory, part);
   auto state = std::make_shared<Loss::State>();
   if (!tape.recording()) {
     *state = head.evaluate();

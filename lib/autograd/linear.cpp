@@ -14,6 +14,7 @@
 #include "tessera/kernels/gemm.hpp"
 
 #include "autograd/record_activation.hpp"
+#include "autograd/sum_over_group.hpp"
 #include "autograd/weight_gradient.hpp"
 
 namespace tessera::autograd {
@@ -148,15 +149,20 @@ void backward_bias(const Stream& stream, const Tensor& dy, const GradientTarget&
                                .dtype = dy.dtype()});
 }
 
+/// Ranks that hold parts of the weight of different sizes must find the same bits for a bias that
+/// each of them has whole.
+enum class BiasGradient : std::uint8_t { with_weight, apart };
+
 /// The bias's gradient in one step with the weight's, which reads dy too, where both are wanted and
 /// written alike.
 void backward_weight(const Stream& stream, const Tensor& dy, const Tensor& x, Weight& weight,
-                     Weight* bias, const Sizes& sizes) {
+                     Weight* bias, const Sizes& sizes, BiasGradient bias_gradient) {
   const GradientTarget dw = gradient_target(weight);
   kernels::Gemm gemm = weight_product(dy, x, dw, sizes);
   if (bias != nullptr) {
     const GradientTarget db = gradient_target(*bias);
-    if (db.dtype == dw.dtype && db.accumulate == dw.accumulate)
+    if (bias_gradient == BiasGradient::with_weight && db.dtype == dw.dtype &&
+        db.accumulate == dw.accumulate)
       (sizes.transposed ? gemm.a_sums : gemm.b_sums) = db.data;
     else
       backward_bias(stream, dy, db, sizes);
@@ -167,7 +173,7 @@ void backward_weight(const Stream& stream, const Tensor& dy, const Tensor& x, We
 
 /// The tape's side of y = x W + b, which has been computed.
 Value record_linear(Tape& tape, const Value& x, Weight& weight, Weight* bias, const Sizes& sizes,
-                    Tensor data) {
+                    Tensor data, BiasGradient bias_gradient = BiasGradient::with_weight) {
   Weight* const trained_bias = bias != nullptr && bias->trainable ? bias : nullptr;
   Value y = tape.result(std::move(data),
                         x.requires_gradient() || weight.trainable || trained_bias != nullptr);
@@ -182,9 +188,9 @@ Value record_linear(Tape& tape, const Value& x, Weight& weight, Weight* bias, co
         backward_input(stream, dy, weight, *slot, shape, sizes);
     };
   if (weight.trainable)
-    node.backward_weight = [&weight, trained_bias, sizes, saved = x.save(),
+    node.backward_weight = [&weight, trained_bias, sizes, bias_gradient, saved = x.save(),
                             stream = tape.stream()](const Tensor& dy) {
-      backward_weight(stream, dy, saved.get(), weight, trained_bias, sizes);
+      backward_weight(stream, dy, saved.get(), weight, trained_bias, sizes, bias_gradient);
     };
   else if (trained_bias != nullptr)
     node.backward_weight = [trained_bias, sizes, stream = tape.stream()](const Tensor& dy) {
@@ -200,6 +206,15 @@ Value linear(Tape& tape, const Value& x, Weight& weight, Weight* bias, WeightLay
   const Sizes sizes = sizes_of(x, weight, bias, layout);
   return record_linear(tape, x, weight, bias, sizes,
                        forward(tape.stream(), x, weight, bias, sizes));
+}
+
+Value row_linear(Tape& tape, const Value& x, Weight& weight, Weight* bias, Communicator& group,
+                 WeightLayout layout) {
+  const Sizes sizes = sizes_of(x, weight, bias, layout);
+  const Weight* const added = group.rank() == 0 ? bias : nullptr;
+  Tensor y = forward(tape.stream(), x, weight, added, sizes);
+  sum_over_group(tape.stream(), y, group);
+  return record_linear(tape, x, weight, bias, sizes, std::move(y), BiasGradient::apart);
 }
 
 Value linear_activation(Tape& tape, const Value& x, Weight& weight, Weight* bias,

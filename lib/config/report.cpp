@@ -120,8 +120,10 @@ std::string to_json(const RunConfig& config) {
 std::string to_yaml(const RunConfig& config) {
   YamlWriter writer;
   for (const Entry& entry : config.entries) {
-    const bool follows =
-        entry.path == "run.total_steps" || entry.path == "engine.data_parallel_size";
+    // What mesh says already, and what follows from the rest.
+    const bool follows = entry.path == "run.total_steps" ||
+                         entry.path == "engine.data_parallel_size" ||
+                         entry.path.starts_with("engine.tensor_parallel.");
     if (entry.value != "null" && !follows) writer.add(entry);
   }
   return writer.text();

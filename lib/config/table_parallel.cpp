@@ -7,20 +7,21 @@ namespace {
 
 void add_tensor_parallel(RowList& rows) {
   rows.section("engine.tensor_parallel");
-  rows.planned("autotp_size", integer(0, 1e9), "0", "As mesh.tensor; 0 says nothing.",
-               "leave it at 0");
-  rows.dependent("dtype", any_text(), "\"fp16\"");
-  rows.dependent("tp_overlap_comm", flag(), "false");
-  rows.planned("tp.tp_size", integer(1, 1e9), "1", "As mesh.tensor.", "leave it at 1");
-  rows.dependent("tp.tp_grain_size", integer(1), "1");
-  rows.dependent("partition_config.use_default_specs", flag(), "null");
-  rows.dependent("partition_config.layer_specs", any_list(), "null");
-  rows.dependent("preset_model",
+  const char* const kOwnSplit = "each model here knows how its layers are split";
+  rows.supported("autotp_size", integer(0, 1e9), "null", "As mesh.tensor; 0 says nothing.");
+  rows.no_effect("dtype", any_text(), "\"fp16\"", "the run's type decides");
+  rows.no_effect("tp_overlap_comm", flag(), "false", "hides messages of PyTorch's modules");
+  rows.supported("tp.tp_size", integer(1, 1e9), "null", "As mesh.tensor.");
+  rows.no_effect("tp.tp_grain_size", integer(1), "1", kOwnSplit);
+  rows.no_effect("partition_config.use_default_specs", flag(), "null", kOwnSplit);
+  rows.no_effect("partition_config.layer_specs", any_list(), "null", kOwnSplit);
+  rows.no_effect("preset_model",
                  one_of({"llama", "bloom", "chatglm", "mixtral", "deepseek_v2", "qwen2", "phi3"}),
-                 "null");
-  rows.dependent("injection_policy_tuple", any_list(), "null");
-  rows.dependent("keep_module_on_host", flag(), "false");
-  rows.dependent("replace_with_kernel_inject", flag(), "false");
+                 "null", kOwnSplit);
+  rows.no_effect("injection_policy_tuple", any_list(), "null", kOwnSplit);
+  rows.no_effect("keep_module_on_host", flag(), "false",
+                 "parameters are loaded straight into their slices");
+  rows.no_effect("replace_with_kernel_inject", flag(), "false", "there are no other kernels");
 }
 
 void add_expert_parallel(RowList& rows) {

@@ -79,8 +79,9 @@ void add_mesh(RowList& rows) {
   const auto planned = [&](const char* axis, const char* meaning) {
     rows.planned(axis, integer(1, 1e9).or_auto(), "\"auto\"", meaning, "leave it at 1");
   };
-  planned("tensor",
-          "Ranks that share each matrix product. auto: as engine.tensor_parallel, else 1.");
+  rows.supported("tensor", integer(1, 1e9).or_auto(), "\"auto\"",
+                 "Ranks that share each matrix product, and with it heads, inner columns and "
+                 "vocabulary. auto: as engine.tensor_parallel, else 1.");
   planned("pipeline",
           "Ranks that hold consecutive layers. auto: as engine.pipeline.stages, else 1.");
   planned("sequence",

@@ -24,7 +24,7 @@ checkpoint::State Engine::state(const std::string& client_state) const {
   TrainingState state;
   state.updates = optimizer_.steps();
   state.seed = options_.seed;
-  state.ranks = group_.size();
+  state.ranks = everyone_.size();
   state.schedule = options_.schedule.type;
   state.schedule_updates = schedule_updates_;
   if (scaler_) state.scaler = scaler_->state();
@@ -35,7 +35,7 @@ checkpoint::State Engine::state(const std::string& client_state) const {
 
 SaveOutcome Engine::save_checkpoint(const std::string& folder, const SaveOptions& options) {
   land_until(0);
-  const Traffic::Pause pause(group_.traffic());
+  const Traffic::Pause pause(everyone_.traffic());
   const Timer timer;
   if (const auto last = finish_save())
     TESSERA_CHECK(last->error.empty(), Code::io,
@@ -43,10 +43,10 @@ SaveOutcome Engine::save_checkpoint(const std::string& folder, const SaveOptions
   SaveOutcome outcome;
   outcome.step = step_;
   outcome.asynchronous = options.asynchronous;
-  agreeing(group_, [&] {
+  agreeing(everyone_, [&] {
     check_client_state(options.client_state);
     outcome.path = checkpoint_path(folder, options.tag, step_);
-    if (group_.rank() == 0) checkpoint::Folder(folder).create();
+    if (everyone_.rank() == 0) checkpoint::Folder(folder).create();
   });
   const auto tensors = parallel::records(model_, optimizer_);
   const checkpoint::WriteOptions write{.replace = true};
@@ -55,12 +55,12 @@ SaveOutcome Engine::save_checkpoint(const std::string& folder, const SaveOptions
         stream_.device().is_cpu() ? checkpoint::CopyTime::later : checkpoint::CopyTime::at_once;
     // Not make_unique: a PendingSave cannot be moved.
     pending_.reset(new PendingSave{outcome,
-                                   {group_, outcome.path, header(options.config), tensors,
+                                   {everyone_, outcome.path, header(options.config), tensors,
                                     state(options.client_state), snapshot_, write, when}});
     outcome.seconds_blocked = pending_->outcome.seconds_blocked = timer.seconds();
     return outcome;
   }
-  outcome.report = checkpoint::save(group_, outcome.path, header(options.config), tensors,
+  outcome.report = checkpoint::save(everyone_, outcome.path, header(options.config), tensors,
                                     state(options.client_state), write);
   outcome.seconds_blocked = timer.seconds();
   return outcome;
@@ -68,7 +68,7 @@ SaveOutcome Engine::save_checkpoint(const std::string& folder, const SaveOptions
 
 std::optional<SaveOutcome> Engine::finish_save() {
   if (!pending_) return std::nullopt;
-  const Traffic::Pause pause(group_.traffic());
+  const Traffic::Pause pause(everyone_.traffic());
   const Timer timer;
   const std::unique_ptr<PendingSave> pending = std::move(pending_);
   SaveOutcome outcome = pending->outcome;
@@ -95,13 +95,13 @@ void Engine::wait_for_copy() {
 }
 
 LoadOutcome Engine::load_checkpoint(const std::string& path, const LoadOptions& options) {
-  return load_from(group_, path, options,
+  return load_from(everyone_, path, options,
                    [&](const checkpoint::Reader& reader) { return load(reader, options); });
 }
 
 LoadOutcome Engine::load(const checkpoint::Reader& reader, const LoadOptions& options) {
   land_until(0);
-  const Traffic::Pause pause(group_.traffic());
+  const Traffic::Pause pause(everyone_.traffic());
   LoadOutcome outcome =
       load_tensors(model_, optimizer_, reader, options, [this] { wait_for_copy(); });
   model_.set_extra_state(network_state_of(reader));

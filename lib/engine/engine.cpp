@@ -14,6 +14,7 @@ namespace tessera::engine {
 
 Engine::Engine(Communicator& group, nn::Network& model, const EngineOptions& options)
     : group_(group),
+      everyone_(options.zero.everyone ? *options.zero.everyone : group),
       model_(model),
       options_(options),
       stream_(current_stream(options.zero.device)),
@@ -30,6 +31,13 @@ Engine::Engine(Communicator& group, nn::Network& model, const EngineOptions& opt
 }
 
 Engine::~Engine() = default;
+
+std::vector<Communicator*> Engine::communicators() {
+  std::vector<Communicator*> list = {&group_};
+  if (Communicator* const tensor = model_.options().tensor.group) list.push_back(tensor);
+  if (&everyone_ != &group_) list.push_back(&everyone_);
+  return list;
+}
 
 autograd::Loss Engine::run_micro_batch(const nn::Batch& batch) {
   const bool recorded = recorded_pass_ && recorded_pass_->takes(batch);
@@ -57,20 +65,20 @@ void Engine::finish_scaled_step(std::int64_t step, const zero::StepResult& resul
 StepStart Engine::begin_step(std::span<const nn::Batch> micro_batches, std::vector<double> flags) {
   StepStart start;
   std::int64_t valid = 0, rows = 0;
-  for (const nn::Batch& batch : micro_batches) {
+  for (const nn::Batch& batch : counts_rows() ? micro_batches : std::span<const nn::Batch>()) {
     valid += model_.count_targets(batch.targets);
     rows += batch.ids.size(0);
   }
   const std::size_t given = flags.size();
   for (const std::int64_t count : {valid, rows}) flags.push_back(static_cast<double>(count));
   flags.push_back(pending_ && pending_->save.written() ? 1.0 : 0.0);
-  group_.all_reduce_scalars(flags, Reduction::sum);
+  everyone_.all_reduce_scalars(flags, Reduction::sum);
   start.step = step_ + 1;
   start.tokens = static_cast<std::int64_t>(flags[given]);
   TESSERA_CHECK(start.tokens > 0, Code::invalid_argument,
                 fmt::format("step {} has no valid target in its whole batch", start.step));
   start.samples = static_cast<std::int64_t>(flags[given + 1]);
-  if (flags[given + 2] == static_cast<double>(group_.size())) start.saved = finish_save();
+  if (flags[given + 2] == static_cast<double>(everyone_.size())) start.saved = finish_save();
   flags.resize(given);
   start.flags = std::move(flags);
   start.loss_scale = scaler_ ? scaler_->begin_step() : 1;
@@ -115,8 +123,9 @@ StepOutcome Engine::land() {
   const zero::StepResult result = optimizer_.finish_step();
   StepOutcome outcome;
   static_cast<StepStart&>(outcome) = flight.start;
-  for (const autograd::Loss& loss : flight.losses) outcome.loss += loss.sum();
-  group_.all_reduce_scalars(std::span(&outcome.loss, 1), Reduction::sum);
+  if (counts_rows())
+    for (const autograd::Loss& loss : flight.losses) outcome.loss += loss.sum();
+  everyone_.all_reduce_scalars(std::span(&outcome.loss, 1), Reduction::sum);
   outcome.loss /= static_cast<double>(outcome.tokens);
   outcome.learning_rate = (former_skipped_ ? flight.rates_after_skip : flight.rates).lr;
   outcome.gradient_norm = result.grad_norm;

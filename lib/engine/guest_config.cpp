@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include <fmt/format.h>
+
 #include "tessera/base/cpu_features.hpp"
 #include "tessera/base/error.hpp"
 #include "tessera/base/log.hpp"
@@ -24,6 +26,10 @@ GuestConfig read_guest_config(const std::string& text, int ranks) {
   facts.ranks = ranks;
   facts.bf16_instructions = has_bf16_instructions();
   config::resolve(run, facts);
+  TESSERA_CHECK(run.mesh.tensor == 1, Code::not_supported,
+                fmt::format("mesh.tensor is {}: programs that bring their own data train with the "
+                            "data axis only; leave it at 1",
+                            run.mesh.tensor));
   for (const std::string& notice : run.notices) log_info(notice);
 
   GuestConfig guest;

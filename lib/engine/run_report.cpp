@@ -56,10 +56,13 @@ void announce_run(Runtime& runtime, const RunSetup& setup, int threads) {
                            ? fmt::format(", {} held back for validation", setup.validation->size())
                            : ""));
   const std::string between_gpus = runtime.world().device_transport();
-  log_info(
-      fmt::format("mesh: {} rank(s) x {} thread(s), ZeRO stage {}, transport {}{}, device {}",
-                  runtime.size(), threads, config.engine.zero.stage, runtime.world().transport(),
-                  between_gpus.empty() ? "" : " + " + between_gpus, describe_device(setup.device)));
+  const MeshShape& shape = setup.mesh->shape();
+  const std::string axes =
+      shape.data == shape.ranks() ? "" : fmt::format(" = {}", shape.to_string());
+  log_info(fmt::format(
+      "mesh: {} rank(s){} x {} thread(s), ZeRO stage {}, transport {}{}, device {}", runtime.size(),
+      axes, threads, config.engine.zero.stage, runtime.world().transport(),
+      between_gpus.empty() ? "" : " + " + between_gpus, describe_device(setup.device)));
   if (!setup.device.is_cpu())
     log_info("attention: " + describe_attention(kernels::attention_kernels()));
   log_info(fmt::format("batch: {} sequences = {} x {} micro-batch(es) x {} rank(s)",

@@ -13,11 +13,15 @@
 namespace tessera::engine {
 namespace {
 
-void open_model(RunSetup& setup, int ranks) {
+void open_tokenizer(RunSetup& setup, int ranks) {
   setup.tokenizer = data::make_tokenizer(setup.config.data.tokenizer);
   config::resolve(setup.config, run_facts(ranks, setup));
-  setup.model = nn::make_model(model_json(setup.config), model_options(setup.config),
-                               setup.config.model.is_inline());
+}
+
+void open_model(RunSetup& setup, int ranks, const nn::TensorAxis& tensor) {
+  nn::ModelOptions options = model_options(setup.config);
+  options.tensor = tensor;
+  setup.model = nn::make_model(model_json(setup.config), options, setup.config.model.is_inline());
   config::resolve(setup.config, run_facts(ranks, setup));
   const config::RunConfig& config = setup.config;
   if (!config.model.is_inline() && checkpoint::ModelWeights::present(config.model.folder))
@@ -32,6 +36,12 @@ void open_model(RunSetup& setup, int ranks) {
                   "model.vocab_size to auto or at least {}",
                   setup.tokenizer->name(), setup.tokenizer->vocabulary_size(),
                   setup.model->vocabulary(), setup.tokenizer->vocabulary_size()));
+}
+
+nn::TensorAxis tensor_axis(Mesh& mesh) {
+  if (mesh.size(Axis::tensor) == 1) return {};
+  Communicator& group = mesh.group(Axis::tensor);
+  return {group.size(), group.rank(), &group};
 }
 
 data::Sequences open_sequences(Runtime& runtime, const RunSetup& setup,
@@ -66,7 +76,11 @@ RunSetup open_run(Runtime& runtime, config::RunConfig config) {
   RunSetup setup;
   setup.config = std::move(config);
   setup.device = choose_device(runtime, setup.config.device);
-  agreeing(runtime.world(), [&] { open_model(setup, runtime.size()); });
+  agreeing(runtime.world(), [&] { open_tokenizer(setup, runtime.size()); });
+  setup.mesh = std::make_unique<Mesh>(
+      runtime.world(), MeshShape{1, setup.config.mesh.data, 1, setup.config.mesh.tensor});
+  const nn::TensorAxis tensor = tensor_axis(*setup.mesh);
+  agreeing(runtime.world(), [&] { open_model(setup, runtime.size(), tensor); });
   const config::DataConfig& data = setup.config.data;
   data::Sequences all = open_sequences(runtime, setup, data.train, "data.train");
   if (!data.validation_files.empty()) {
@@ -85,7 +99,8 @@ RunSetup describe_run(int ranks, config::RunConfig config) {
   RunSetup setup;
   setup.config = std::move(config);
   setup.device.type = expected_device(setup.config.device);
-  open_model(setup, ranks);
+  open_tokenizer(setup, ranks);
+  open_model(setup, ranks, {.size = setup.config.mesh.tensor});
   return setup;
 }
 

@@ -66,23 +66,34 @@ Json layout_json(const zero::FlatLayout& layout) {
   return {{"alignment", zero::kAlignment}, {"units", units}};
 }
 
-// What all ranks sent over the group, by operation.
-Json traffic_json(Communicator& group) {
-  Json mine;
-  for (const auto& [operation, count] : group.traffic().counts())
-    mine[operation] = {{"bytes", count.bytes}, {"messages", count.messages}};
-  Json sum;
+void add_traffic(Json& sum, const Json& counts) {
+  for (const auto& [operation, count] : counts.items())
+    for (const char* what : {"bytes", "messages"})
+      sum[operation][what] =
+          sum[operation].value(what, std::int64_t{0}) + count[what].get<std::int64_t>();
+}
+
+// What all ranks sent, by operation: in all, and over the groups of each axis.
+Json traffic_json(Communicator& world, const std::vector<Communicator*>& groups) {
+  Json none;
   for (const char* operation : {"all_reduce", "reduce_scatter", "all_gather", "scalars"})
-    sum[operation] = {{"bytes", 0}, {"messages", 0}};
-  for (const std::string& text : group.all_gather_text(mine.dump())) {
-    const Json theirs = Json::parse(text);
-    for (const auto& [operation, count] : theirs.items())
-      for (const char* what : {"bytes", "messages"})
-        sum[operation][what] =
-            sum[operation].value(what, std::int64_t{0}) + count[what].get<std::int64_t>();
+    none[operation] = {{"bytes", 0}, {"messages", 0}};
+  Json mine;
+  for (Communicator* group : groups) {
+    Json& counts = mine[group->name()] = Json::object();
+    for (const auto& [operation, count] : group->traffic().counts())
+      counts[operation] = {{"bytes", count.bytes}, {"messages", count.messages}};
   }
-  Json traffic = sum;
-  traffic["axes"] = {{group.name(), sum}};
+  Json traffic = none, axes;
+  for (Communicator* group : groups) axes[group->name()] = none;
+  for (const std::string& text : world.all_gather_text(mine.dump())) {
+    const Json theirs = Json::parse(text);
+    for (const auto& [axis, counts] : theirs.items()) {
+      add_traffic(traffic, counts);
+      add_traffic(axes[axis], counts);
+    }
+  }
+  traffic["axes"] = axes;
   return traffic;
 }
 
@@ -117,7 +128,7 @@ std::string make_summary(Runtime& runtime, Engine& engine, const RunFolder& fold
   Communicator& group = engine.group();
   const Traffic::Pause pause(world.traffic());
   const Device device = engine.stream().device();
-  const Json traffic = traffic_json(group);
+  const Json traffic = traffic_json(world, engine.communicators());
   const Json memory = memory_json(world, device);
   const std::uint64_t checksum = parallel::weights_checksum(engine.model(), engine.optimizer());
   const std::int64_t flops = world.all_reduce_scalar(input.step_flops, Reduction::sum);
@@ -125,8 +136,11 @@ std::string make_summary(Runtime& runtime, Engine& engine, const RunFolder& fold
 
   Json summary;
   summary["ranks"] = world.size();
-  summary["mesh"] = {
-      {"pipeline", 1}, {"data", group.size()}, {"sequence", 1}, {"tensor", 1}, {"expert", 1}};
+  summary["mesh"] = {{"pipeline", 1},
+                     {"data", group.size()},
+                     {"sequence", 1},
+                     {"tensor", engine.model().options().tensor.size},
+                     {"expert", 1}};
   summary["nodes"] = nodes_json(world.nodes());
   summary["threads_per_rank"] = input.threads;
   summary["isa"] = simd_name();

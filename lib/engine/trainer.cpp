@@ -15,7 +15,6 @@
 #include "tessera/base/log.hpp"
 #include "tessera/base/number_format.hpp"
 #include "tessera/base/timer.hpp"
-#include "tessera/comm/mesh.hpp"
 #include "tessera/config/compare.hpp"
 #include "tessera/config/reader.hpp"
 #include "tessera/config/report.hpp"
@@ -82,7 +81,6 @@ class Trainer {
   EventLog events_;
   CheckpointKeeper checkpoints_;
   RunSetup setup_;
-  std::optional<Mesh> mesh_;
   std::optional<Engine> engine_;
   std::optional<Progress> progress_;
   std::optional<double> validation_loss_;
@@ -165,10 +163,10 @@ void Trainer::load() {
 }
 
 void Trainer::start() {
-  mesh_.emplace(runtime_.world(), MeshShape{1, setup_.config.mesh.data, 1, 1});
   check_memory(runtime_, *setup_.model, setup_.config, setup_.device);
-  engine_.emplace(mesh_->group("data"), *setup_.model,
-                  engine_options(setup_.config, setup_.device));
+  EngineOptions options = engine_options(setup_.config, setup_.device);
+  if (setup_.config.mesh.tensor > 1) options.zero.everyone = &setup_.mesh->group("data+tensor");
+  engine_.emplace(setup_.mesh->group("data"), *setup_.model, options);
   load();
   agreeing(runtime_.world(), [&] {
     if (!root()) return;
@@ -381,7 +379,7 @@ void Trainer::nothing_to_do() {
   const config::Batch& batch = setup_.config.engine.batch;
   step_flops_ = batch.accumulation *
                 setup_.model->training_flops(batch.micro, setup_.config.data.sequence_length);
-  engine_->group().traffic().reset();
+  for (Communicator* group : engine_->communicators()) group->traffic().reset();
   const bool finished = engine_->step() >= total_steps();
   if (finished && setup_.validation) validation_loss_ = validate();
   finish(finished ? Stop::finished : Stop::step_limit);
@@ -400,7 +398,7 @@ void Trainer::run() {
   const bool limit_reached = request_.stop_after > 0 && step >= request_.stop_after;
   if (step >= total_steps() || limit_reached) return nothing_to_do();
   note_start();
-  engine_->group().traffic().reset();
+  for (Communicator* group : engine_->communicators()) group->traffic().reset();
   autograd::Profiler::enable(setup_.config.engine.wall_clock_breakdown);
   elapsed_.restart();
   finish(loop());

@@ -127,7 +127,7 @@ LoadOutcome load_tensors(const nn::Network& network, zero::PartitionedOptimizer&
     append(names.missing, std::move(states.missing));
     append(names.unexpected, std::move(states.unexpected));
   }
-  agreeing(optimizer.group(), [&] {
+  agreeing(optimizer.everyone(), [&] {
     if (!options.load_module_only) read_training_state(reader);
     TESSERA_CHECK(names.empty() || !options.load_module_strict, Code::io,
                   fmt::format("'{}' does not fit the model and its optimizer: {}", reader.path(),

@@ -11,6 +11,9 @@
 namespace tessera::nn {
 namespace {
 
+/// Fewer are done before other threads have woken up.
+constexpr std::int64_t kParallelElements = 4096;
+
 /// FNV-1a, mixed: short names differ in few bits.
 std::uint64_t stream_of(std::string_view name) {
   std::uint64_t hash = 0xcbf29ce484222325u;
@@ -36,9 +39,13 @@ void initialize(const Parameter& parameter, std::string_view name, std::uint64_t
   }
   const RandomStream random(seed, stream_of(name));
   const float deviation = parameter.initialization.deviation;
-#pragma omp parallel for schedule(static)
-  for (std::int64_t i = 0; i < count; ++i)
-    out[i] = deviation * random.normal(static_cast<std::uint64_t>(begin + i));
+  for_each_run(parameter.partition, begin, count,
+               [&](std::int64_t local, std::int64_t logical, std::int64_t length) {
+                 float* const target = out + (local - begin);
+#pragma omp parallel for schedule(static) if (length >= kParallelElements)
+                 for (std::int64_t i = 0; i < length; ++i)
+                   target[i] = deviation * random.normal(static_cast<std::uint64_t>(logical + i));
+               });
 }
 
 }  // namespace tessera::nn

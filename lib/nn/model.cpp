@@ -32,8 +32,22 @@ std::vector<NamedParameter> Network::parameters() const {
 std::int64_t Network::parameter_count() const {
   std::int64_t count = 0;
   for (const Unit& unit : units_)
-    for (const NamedParameter& named : unit.parameters) count += named.parameter->shape.numel();
+    for (const NamedParameter& named : unit.parameters)
+      count += named.parameter->partition.logical().numel();
   return count;
+}
+
+void Network::arrange_for_tensor_axis() {
+  const TensorAxis& axis = options_.tensor;
+  if (axis.size == 1) return;
+  for (Unit& unit : units_) {
+    const auto is_split = [](const NamedParameter& named) {
+      return !named.parameter->partition.whole();
+    };
+    std::ranges::stable_partition(unit.parameters, is_split);
+    for (const NamedParameter& named : unit.parameters)
+      named.parameter->counted = axis.rank == 0 || is_split(named);
+  }
 }
 
 std::int64_t count_classes(const Tensor& targets) {
@@ -80,17 +94,18 @@ std::unique_ptr<Network> make_network(const std::string& config_json, const Mode
 std::string find_in_files(const Network& model, const NamedParameter& named,
                           const std::function<std::optional<Shape>(const std::string&)>& shape_of) {
   const std::vector<std::string> names = model.names_in_files(named.name);
+  const Shape& wanted = named.parameter->partition.logical();
   for (const std::string& name : names) {
     const std::optional<Shape> shape = shape_of(name);
     if (!shape) continue;
-    TESSERA_CHECK(*shape == named.parameter->shape, Code::io,
+    TESSERA_CHECK(*shape == wanted, Code::io,
                   fmt::format("tensor '{}' has shape {} in the file, the model's configuration "
                               "wants {}",
-                              name, shape->to_string(), named.parameter->shape.to_string()));
+                              name, shape->to_string(), wanted.to_string()));
     return name;
   }
   fail(Code::io, fmt::format("the model folder has no tensor '{}' of shape {}",
-                             fmt::join(names, "' or '"), named.parameter->shape.to_string()));
+                             fmt::join(names, "' or '"), wanted.to_string()));
 }
 
 }  // namespace tessera::nn

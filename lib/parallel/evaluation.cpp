@@ -34,6 +34,8 @@ EvaluationResult evaluate(nn::Model& model, autograd::UnitHooks& hooks, Communic
                           std::int64_t rows, std::int64_t length, std::int64_t rows_per_rank,
                           const FillRow& fill, const Stream& stream) {
   const Traffic::Pause pause(group.traffic());
+  Communicator* const tensor_group = model.options().tensor.group;
+  const Traffic::Pause tensor_pause((tensor_group ? *tensor_group : group).traffic());
   std::array<double, 2> totals = {0, 0};
   for (std::int64_t round = 0; round < rows; round += rows_per_rank * group.size()) {
     const nn::Batch batch =

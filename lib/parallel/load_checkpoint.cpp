@@ -44,19 +44,20 @@ bool differ_in_vocabulary(const nn::Network& model, const Shape& wanted,
   return wanted[0] == model.vocabulary() && found[0] == theirs;
 }
 
-// How many leading elements of the flattened parameter a dataset has for it.
+// For how many leading elements of this rank's parameter a dataset has values.
 std::int64_t common_elements(const nn::Network& model, const nn::NamedParameter& named,
                              const checkpoint::Reader& reader, const std::string& path,
                              const LoadRules& rules) {
-  const Shape& wanted = named.parameter->shape;
+  const nn::Partition& partition = named.parameter->partition;
+  const Shape& wanted = partition.logical();
   const Shape& found = reader.dataset(path).shape;
-  if (found == wanted) return wanted.numel();
+  if (found == wanted) return partition.local().numel();
   const bool vocabulary =
       rules.allow_vocabulary_change && differ_in_vocabulary(model, wanted, reader, found);
   TESSERA_CHECK(vocabulary, Code::io,
                 fmt::format("{} has shape {} in {}, the model wants {}", path, found.to_string(),
                             reader.path(), wanted.to_string()));
-  return std::min(wanted.numel(), found.numel());
+  return partition.leading(std::min(wanted.numel(), found.numel()));
 }
 
 // Where a parameter comes from, and how many of its leading elements; none: it is not there.
@@ -147,7 +148,7 @@ NameDifference compare_optimizer_states(const nn::Network& model,
 void load_parameters(const nn::Network& model, zero::PartitionedOptimizer& optimizer,
                      const checkpoint::Reader& reader, const LoadRules& rules) {
   std::vector<Source> sources;
-  agreeing(optimizer.group(), [&] {
+  agreeing(optimizer.everyone(), [&] {
     check_names(compare_parameters(model, reader), reader, rules);
     sources = find_sources(model, reader, rules, [&](const nn::NamedParameter& named) {
       return find_parameter(model, named, reader);
@@ -158,7 +159,7 @@ void load_parameters(const nn::Network& model, zero::PartitionedOptimizer& optim
 
 void load_optimizer_states(const nn::Network& model, zero::PartitionedOptimizer& optimizer,
                            const checkpoint::Reader& reader, const LoadRules& rules) {
-  agreeing(optimizer.group(),
+  agreeing(optimizer.everyone(),
            [&] { check_names(compare_optimizer_states(model, optimizer, reader), reader, rules); });
   for (const std::string& state : optimizer.state_names()) {
     const auto path_of = [&](const nn::NamedParameter& named) -> std::optional<std::string> {
@@ -167,7 +168,7 @@ void load_optimizer_states(const nn::Network& model, zero::PartitionedOptimizer&
       return path;
     };
     std::vector<Source> sources;
-    agreeing(optimizer.group(), [&] { sources = find_sources(model, reader, rules, path_of); });
+    agreeing(optimizer.everyone(), [&] { sources = find_sources(model, reader, rules, path_of); });
     const bool in_place = optimizer.device().is_cpu();
     std::vector<float> staging(static_cast<std::size_t>(in_place ? 0 : kStagingElements));
     read_each_once(

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tessera/parallel/model_state.hpp"
 
+#include <algorithm>
 #include <optional>
 #include <string>
 
@@ -14,7 +15,7 @@ namespace {
 // fill(named parameter, chunk, out) writes the fp32 values of a chunk of the parameter.
 template <typename Fill>
 void load_each(const nn::Network& model, zero::PartitionedOptimizer& optimizer, Fill&& fill) {
-  agreeing(optimizer.group(), [&] {
+  agreeing(optimizer.everyone(), [&] {
     std::vector<float> values;
     int index = 0;
     for (const nn::NamedParameter& named : model.parameters()) {
@@ -29,6 +30,22 @@ void load_each(const nn::Network& model, zero::PartitionedOptimizer& optimizer, 
   optimizer.finish_load();
 }
 
+// A Piece's elements, numbered run after run, by copy(local range, target).
+template <typename Copy>
+checkpoint::Piece::Fill fill_from(const nn::Runs& runs, Copy copy) {
+  return [runs, copy](std::int64_t offset, std::int64_t count, void* target) {
+    auto* out = static_cast<float*>(target);
+    while (count > 0) {
+      const std::int64_t row = offset / runs.count, at = offset % runs.count;
+      const std::int64_t part = std::min(count, runs.count - at);
+      copy(zero::Range{runs.local + row * runs.local_stride + at, part}, out);
+      out += part;
+      offset += part;
+      count -= part;
+    }
+  };
+}
+
 }  // namespace
 
 void add_parameters(const nn::Network& model, zero::PartitionedOptimizer& optimizer,
@@ -38,7 +55,8 @@ void add_parameters(const nn::Network& model, zero::PartitionedOptimizer& optimi
     for (const auto& [name, parameter] : unit.parameters)
       optimizer.add(
           name, parameter->shape,
-          {parameter->trainable, optim::weight_decay_of(groups, name, parameter->shape.rank())});
+          {parameter->trainable, optim::weight_decay_of(groups, name, parameter->shape.rank()),
+           parameter->counted});
   }
 }
 
@@ -55,11 +73,16 @@ void load_parameters(const nn::Network& model, zero::PartitionedOptimizer& optim
     if (!weights.contains(name)) return std::nullopt;
     return weights.shape(name);
   };
+  std::vector<std::string> names;
+  agreeing(optimizer.everyone(), [&] {
+    for (const nn::NamedParameter& named : model.parameters())
+      names.push_back(nn::find_in_files(model, named, shape_of));
+  });
   read_parameters_once(
       model, optimizer,
       [](int, const nn::NamedParameter& named) { return named.parameter->shape.numel(); },
-      [&](int, const nn::NamedParameter& named, zero::Range part, float* out) {
-        weights.read_range(nn::find_in_files(model, named, shape_of), part.begin, part.count,
+      [&](int index, const nn::NamedParameter&, zero::Range part, float* out) {
+        weights.read_range(names[static_cast<std::size_t>(index)], part.begin, part.count,
                            DType::fp32, out);
       });
 }
@@ -68,42 +91,42 @@ std::vector<checkpoint::TensorRecord> records(const nn::Network& model,
                                               zero::PartitionedOptimizer& optimizer) {
   std::vector<checkpoint::TensorRecord> records;
   const auto parameters = model.parameters();
-  // make_piece(index, owned) gives the source of this rank's elements; their place is filled in
-  // here.
-  const auto add_all = [&](const auto& path_of, const auto& make_piece) {
+  // set_source(piece, index, runs) says where this rank's elements come from; their place is
+  // filled in here.
+  const auto add_all = [&](const auto& path_of, const auto& set_source) {
     for (int i = 0; i < static_cast<int>(parameters.size()); ++i) {
-      const nn::NamedParameter& named = parameters[static_cast<std::size_t>(i)];
-      const zero::Range owned = optimizer.owned(i);
-      checkpoint::TensorRecord record{path_of(named.name), named.parameter->shape, DType::fp32, {}};
-      if (owned.count > 0) {
-        checkpoint::Piece piece = make_piece(i, owned);
-        piece.begin = owned.begin;
-        piece.count = owned.count;
+      const auto& [name, parameter] = parameters[static_cast<std::size_t>(i)];
+      const nn::Partition& partition = parameter->partition;
+      checkpoint::TensorRecord record{path_of(name), partition.logical(), DType::fp32, {}};
+      const zero::Range owned = parameter->counted ? optimizer.owned(i) : zero::Range{};
+      for (const nn::Runs& runs : partition.runs(owned.begin, owned.count)) {
+        checkpoint::Piece piece;
+        piece.begin = runs.logical;
+        piece.count = runs.count;
+        piece.rows = runs.rows;
+        piece.stride = runs.logical_stride;
+        piece.data_stride = runs.local_stride;
+        set_source(piece, i, runs);
         record.pieces.push_back(std::move(piece));
       }
       records.push_back(std::move(record));
     }
   };
-  add_all(parameter_path, [&](int i, zero::Range owned) {
-    checkpoint::Piece piece;
-    piece.fill = [&optimizer, i, owned](std::int64_t offset, std::int64_t count, void* target) {
-      optimizer.master(i, owned.begin + offset, count, static_cast<float*>(target));
-    };
-    return piece;
+  add_all(parameter_path, [&](checkpoint::Piece& piece, int i, const nn::Runs& runs) {
+    piece.fill = fill_from(runs, [&optimizer, i](zero::Range range, float* target) {
+      optimizer.master(i, range.begin, range.count, target);
+    });
   });
   for (const std::string& state : optimizer.state_names())
     add_all([&](const std::string& name) { return state_path(state, name); },
-            [&](int i, zero::Range owned) {
-              checkpoint::Piece piece;
+            [&](checkpoint::Piece& piece, int i, const nn::Runs& runs) {
               if (optimizer.device().is_cpu())
-                piece.data = optimizer.state(i, state) + (owned.begin - optimizer.held(i).begin);
+                piece.data = optimizer.state(i, state) + (runs.local - optimizer.held(i).begin);
               else
-                piece.fill = [&optimizer, i, owned, state](std::int64_t offset, std::int64_t count,
-                                                           void* target) {
-                  optimizer.copy_state(i, state, {owned.begin + offset, count},
-                                       static_cast<float*>(target));
-                };
-              return piece;
+                piece.fill =
+                    fill_from(runs, [&optimizer, i, state](zero::Range range, float* target) {
+                      optimizer.copy_state(i, state, range, target);
+                    });
             });
   return records;
 }
@@ -113,17 +136,22 @@ std::uint64_t weights_checksum(const nn::Network& model,
   std::uint64_t sum = 0;
   std::vector<float> values;
   int index = 0;
-  for (const nn::NamedParameter& named : model.parameters()) {
-    for_each_chunk(optimizer.owned(index), [&](zero::Range chunk) {
+  for (const auto& [name, parameter] : model.parameters()) {
+    const zero::Range owned = parameter->counted ? optimizer.owned(index) : zero::Range{};
+    for_each_chunk(owned, [&](zero::Range chunk) {
       values.resize(static_cast<std::size_t>(chunk.count));
       optimizer.master(index, chunk.begin, chunk.count, values.data());
-      sum += checkpoint::checksum_range(named.name, chunk.begin, values.data(), DType::fp32,
-                                        chunk.count);
+      nn::for_each_run(parameter->partition, chunk.begin, chunk.count,
+                       [&](std::int64_t local, std::int64_t logical, std::int64_t count) {
+                         sum += checkpoint::checksum_range(name, logical,
+                                                           values.data() + (local - chunk.begin),
+                                                           DType::fp32, count);
+                       });
     });
     ++index;
   }
   std::uint64_t total = 0;
-  for (const std::string& text : optimizer.group().all_gather_text(std::to_string(sum)))
+  for (const std::string& text : optimizer.everyone().all_gather_text(std::to_string(sum)))
     total += std::stoull(text);
   return total;
 }

@@ -39,11 +39,11 @@ inline void gather_chunk(const zero::PartitionedOptimizer& optimizer, int index,
   optimizer.group().all_gather_v(own, all, counts, DType::fp32).wait();
 }
 
-// The values of a file: of each parameter the leading extent(index, named parameter) elements.
-// read(index, named parameter, range, out) reads elements; place(index, range) is where a chunk of
-// what this rank holds shall be, and store(index, range) is told when it is there. A rank reads
-// what it owns; where it holds more, the rest comes from the others, so that all together read each
-// byte once.
+// The values of a file: of each parameter the leading extent(index, named parameter) elements that
+// this rank has. read(index, named parameter, logical range, out) reads elements; place(index,
+// range) is where a chunk of what this rank holds shall be, and store(index, range) is told when it
+// is there. A rank reads what it owns; where it holds more, the rest comes from the others, so that
+// all together read each byte once.
 template <typename Extent, typename Read, typename Place, typename Store>
 void read_each_once(const nn::Network& model, zero::PartitionedOptimizer& optimizer,
                     Extent&& extent, Read&& read, Place&& place, Store&& store) {
@@ -51,6 +51,12 @@ void read_each_once(const nn::Network& model, zero::PartitionedOptimizer& optimi
   const Traffic::Pause pause(group.traffic());
   std::exception_ptr error;  // kept, for the others wait for this rank's part
   int index = 0;
+  const auto read_runs = [&](const nn::NamedParameter& named, zero::Range local, float* out) {
+    nn::for_each_run(named.parameter->partition, local.begin, local.count,
+                     [&](std::int64_t begin, std::int64_t logical, std::int64_t count) {
+                       read(index, named, zero::Range{logical, count}, out + (begin - local.begin));
+                     });
+  };
   for (const nn::NamedParameter& named : model.parameters()) {
     const zero::Range there{0, extent(index, named)};
     for_each_chunk(zero::intersect(optimizer.held(index), there), [&](zero::Range chunk) {
@@ -58,7 +64,7 @@ void read_each_once(const nn::Network& model, zero::PartitionedOptimizer& optimi
       float* const all = place(index, chunk);
       float* const own = owned.count > 0 ? all + (owned.begin - chunk.begin) : all;
       try {
-        if (!error && owned.count > 0) read(index, named, owned, own);
+        if (!error && owned.count > 0) read_runs(named, owned, own);
       } catch (...) {
         error = std::current_exception();
       }
@@ -67,7 +73,7 @@ void read_each_once(const nn::Network& model, zero::PartitionedOptimizer& optimi
     });
     ++index;
   }
-  agreeing(group, [&] {
+  agreeing(optimizer.everyone(), [&] {
     if (error) std::rethrow_exception(error);
   });
 }

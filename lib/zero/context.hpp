@@ -38,6 +38,7 @@ struct Context {
   const Options& options;
   Stream stream = current_stream(options.device);
 
+  Communicator& everyone() const { return options.everyone ? *options.everyone : group; }
   Device device() const { return options.device; }
   /// Zeroed memory that the group sends from and receives into. Collective.
   Buffer allocate_shared(std::size_t bytes, Purpose purpose) const {

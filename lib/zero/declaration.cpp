@@ -129,17 +129,37 @@ void PartitionedOptimizer::Impl::check_declaration() const {
                   layout.elements(), layout.units().size(), options.stage));
 }
 
+std::vector<std::int64_t> PartitionedOptimizer::Impl::counted_elements() const {
+  std::vector<std::int64_t> counted;
+  for (const FlatUnit& unit : layout.units()) {
+    bool all = true;
+    std::int64_t elements = 0;
+    for (int i = unit.first_parameter; i < unit.first_parameter + unit.parameters; ++i) {
+      const ParamView& view = views[static_cast<std::size_t>(i)];
+      TESSERA_CHECK(all || !view.options.counted, Code::invalid_argument,
+                    fmt::format("parameter \"{}\" counts in the norm and comes after one of unit "
+                                "\"{}\" that does not: add those last",
+                                view.name, unit.name));
+      all = all && view.options.counted;
+      if (all) elements += view.shape.numel();
+    }
+    counted.push_back(all ? unit.padded : elements);
+  }
+  return counted;
+}
+
 void PartitionedOptimizer::Impl::make_storage() {
+  Communicator& everyone = context.everyone();
   std::unique_ptr<HeldStates> new_states;
-  agreeing(group, [&] { new_states = std::make_unique<HeldStates>(context, *rule); });
-  norm = std::make_unique<SliceNorm>(context);
+  agreeing(everyone, [&] { new_states = std::make_unique<HeldStates>(context, *rule); });
+  norm = std::make_unique<SliceNorm>(context, counted_elements());
   unit_readiness.assign(layout.units().size(), Readiness::untouched);
   if (kind == Kind::lent) {
     gradients = make_lent_gradients(context, *norm, views);
     parameters = make_lent_parameters(context, views);
   } else {
     const bool sharded = options.stage >= 2 || (options.stage == 1 && reduces_early());
-    agreeing(group, [&] {
+    agreeing(everyone, [&] {
       if (options.inference) return;
       gradients =
           sharded ? make_sharded_gradients(context, *norm) : make_whole_gradients(context, *norm);

@@ -32,6 +32,8 @@ struct PartitionedOptimizer::Impl {
   int add(const ParamView& view, Kind kind);
   void check_view(const ParamView& view) const;
   void check_declaration() const;
+  /// Leading elements of each unit that the norm is over.
+  std::vector<std::int64_t> counted_elements() const;
   void make_storage();
   void take_values_of_rank_0();
   /// Of lent fp16 arrays: their values.

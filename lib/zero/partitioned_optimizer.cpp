@@ -106,7 +106,8 @@ StepResult PartitionedOptimizer::Impl::result_of(const kernels::StepDecision& de
 
 void PartitionedOptimizer::Impl::explain_skip(const kernels::StepDecision& decision,
                                               StepResult& result) {
-  const NonFinite found = first_non_finite(group, judge->non_finite_parameter(decision));
+  const NonFinite found =
+      first_non_finite(context.everyone(), judge->non_finite_parameter(decision));
   if (found.parameter < 0) {
     result.skipped_reason = "the gradient norm is not finite";
     return;
@@ -144,6 +145,9 @@ const Options& PartitionedOptimizer::options() const {
 }
 Communicator& PartitionedOptimizer::group() const {
   return impl_->group;
+}
+Communicator& PartitionedOptimizer::everyone() const {
+  return impl_->context.everyone();
 }
 bool PartitionedOptimizer::committed() const {
   return impl_->parameters != nullptr;

@@ -2,6 +2,8 @@
 // Block sums of the own slices.
 #include "zero/slice_norm.hpp"
 
+#include <algorithm>
+
 #include "tessera/base/shape.hpp"
 #include "tessera/kernels/reduce.hpp"
 #include "tessera/kernels/step_decision.hpp"
@@ -10,9 +12,12 @@ namespace tessera::zero {
 
 using kernels::kNormBlock;
 
-SliceNorm::SliceNorm(const Context& context) : context_(context) {
+SliceNorm::SliceNorm(const Context& context, const std::vector<std::int64_t>& counted)
+    : context_(context) {
   std::int64_t blocks = 0;
   for (int u = 0; u < context.units(); ++u) {
+    const Range whole{0, counted[static_cast<std::size_t>(u)]};
+    counted_.push_back(intersect(whole, context.layout.slice(u, context.rank())).count);
     first_block_.push_back(blocks);
     blocks += ceil_divide(context.layout.slice_elements(u), kNormBlock);
   }
@@ -27,7 +32,8 @@ SliceNorm::SliceNorm(const Context& context) : context_(context) {
 
 void SliceNorm::record(int unit, std::int64_t begin, const void* gradient, DType dtype,
                        std::int64_t count) {
-  if (count == 0) return;
+  count = std::min(count, counted_[static_cast<std::size_t>(unit)] - begin);
+  if (count <= 0) return;
   const std::int64_t block = first_block_[static_cast<std::size_t>(unit)] + begin / kNormBlock;
   kernels::block_square_sums(context_.stream, gradient, dtype, count, blocks_.as<double>() + block);
 }

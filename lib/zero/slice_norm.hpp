@@ -13,7 +13,8 @@ namespace tessera::zero {
 /// slice's start. They come in any order and are added by block, then unit.
 class SliceNorm {
  public:
-  explicit SliceNorm(const Context& context);
+  /// Of each unit only the first `counted` elements belong to the norm.
+  SliceNorm(const Context& context, const std::vector<std::int64_t>& counted);
   /// Elements [begin, begin + count) of the own slice; begin is a multiple of the block length, and
   /// so is count except at the slice's end.
   void record(int unit, std::int64_t begin, const void* gradient, DType dtype, std::int64_t count);
@@ -22,6 +23,7 @@ class SliceNorm {
 
  private:
   Context context_;
+  std::vector<std::int64_t> counted_;      // elements of the own slice, by unit
   std::vector<std::int64_t> first_block_;  // of each unit, and the end
   // On the device:
   Buffer blocks_;        // fp64

@@ -41,7 +41,8 @@ const StepDecision& PendingDecision::get() {
 StepJudge::StepJudge(const Context& context, const SliceNorm& norm, const GradientStore& gradients)
     : context_(context), norm_(norm), gradient_type_(gradients.held_type()) {
   list_pieces(gradients);
-  squares_ = allocate(bytes_of(context.ranks(), DType::fp64), context.device(), Purpose::workspace);
+  squares_ = allocate(bytes_of(context.everyone().size(), DType::fp64), context.device(),
+                      Purpose::workspace);
   decision_ = allocate(sizeof(StepDecision), context.device(), Purpose::workspace);
   context.stream.fill_zero(decision_.data(), decision_.bytes());
 }
@@ -62,7 +63,7 @@ void StepJudge::list_pieces(const GradientStore& gradients) {
 }
 
 void StepJudge::exchange_squares() {
-  Communicator& group = context_.group;
+  Communicator& group = context_.everyone();
   if (group.size() == 1) return;
   auto* squares = squares_.as<double>();
   if (context_.device().is_cpu()) {
@@ -81,10 +82,10 @@ void StepJudge::exchange_squares() {
 PendingDecision StepJudge::judge(double loss_scale) {
   const Stream& stream = context_.stream;
   auto* decision = decision_.as<StepDecision>();
-  norm_.total(squares_.as<double>() + context_.rank());
+  norm_.total(squares_.as<double>() + context_.everyone().rank());
   exchange_squares();
   kernels::decide_step(stream, {.squares = squares_.as<double>(),
-                                .count = context_.ranks(),
+                                .count = context_.everyone().size(),
                                 .loss_scale = loss_scale,
                                 .largest_norm = context_.options.gradient_clipping,
                                 .decision = decision});

@@ -88,13 +88,13 @@ TEST(Mesh, ResolvesAgainForOtherRanks) {
 
 TEST(Mesh, ContradictionsShowBothPlaces) {
   const std::string text = with_engine(
-      "  train_batch_size: 32\n  tensor_parallel: {autotp_size: 4}\nmesh: {tensor: 2, data: 2}\n");
+      "  train_batch_size: 32\n  sequence_parallel_size: 4\nmesh: {sequence: 2, data: 2}\n");
   EXPECT_EQ(refusal([&] { described({}, 8, text); }),
-            "invalid configuration: run.yaml:6: `engine.tensor_parallel.autotp_size` is 4, but "
-            "`mesh.tensor` is 2 (run.yaml:7); they mean the same, say it once");
+            "invalid configuration: run.yaml:6: `engine.sequence_parallel_size` is 4, but "
+            "`mesh.sequence` is 2 (run.yaml:7); they mean the same, say it once");
   // Training would say besides that both are not available yet.
   EXPECT_THAT(refusal_of(text), AllOf(StartsWith("invalid configuration: "),
-                                      HasSubstr("but `mesh.tensor` is 2 (run.yaml:7)"),
+                                      HasSubstr("but `mesh.sequence` is 2 (run.yaml:7)"),
                                       HasSubstr("not available yet")));
   for (const auto& [first, second] : std::vector<std::pair<std::string, std::string>>{
            {"mesh.data=1", "engine.data_parallel_size=2"},
@@ -126,13 +126,8 @@ TEST(Mesh, SizesThatDoNotFitTheRanksNameTheNearest) {
 /// Until they run, sizes above 1 are refused for training and named for programs that describe.
 TEST(Mesh, OtherAxesAreNotAvailableYet) {
   for (const auto& [set, rest] : std::vector<std::pair<std::string, std::string>>{
-           {"mesh.tensor=2", "`mesh.tensor` is 2, which is not available yet; leave it at 1"},
            {"mesh.pipeline=2", "`mesh.pipeline` is 2, which is not available yet; leave it at 1"},
            {"mesh.sequence=2", "`mesh.sequence` is 2, which is not available yet; leave it at 1"},
-           {kTensor + "=2",
-            fmt::format("`{}` is 2, which is not available yet; leave it at 0", kTensor)},
-           {"engine.tensor_parallel.tp.tp_size=2",
-            "`engine.tensor_parallel.tp.tp_size` is 2, which is not available yet; leave it at 1"},
            {"engine.pipeline.stages=2",
             "`engine.pipeline.stages` is 2, which is not available yet; leave it at auto"},
            {"engine.sequence_parallel_size=2",
@@ -142,7 +137,8 @@ TEST(Mesh, OtherAxesAreNotAvailableYet) {
     EXPECT_THAT(described({set}, 4).unavailable, ElementsAre(fmt::format("--set: {}", rest)));
     EXPECT_EQ(refusal_of(with_engine("  train_batch_size: 32\n"), {key_of(set) + "=1"}), "");
   }
-  EXPECT_TRUE(described({"mesh.tensor=1"}).unavailable.empty());
+  EXPECT_TRUE(described({"mesh.tensor=2"}).unavailable.empty());
+  EXPECT_EQ(refusal_of(with_engine("  train_batch_size: 32\n"), {kTensor + "=2"}), "");
   EXPECT_THAT(refusal([] { described({"mesh.expert=2"}); }), StartsWith("not supported: --set: "));
   EXPECT_THAT(refusal([] { described({"mesh.tensor=0"}); }),
               StartsWith("invalid configuration: --set: `mesh.tensor` is 0; it must be"));

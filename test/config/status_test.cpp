@@ -44,7 +44,6 @@ TEST(Status, WhatIsNotAvailableYetIsRefusedOnlyWhenSwitchedOn) {
        "activation_checkpointing: {cpu_checkpointing: false}"},
       {"tensorboard: {enabled: true, output_path: x}", "tensorboard: {enabled: false}"},
       {"flops_profiler: {enabled: true}", "flops_profiler: {enabled: false, profile_step: 1}"},
-      {"tensor_parallel: {autotp_size: 2}", "tensor_parallel: {autotp_size: 1}"},
       {"curriculum_learning: {enabled: true}", "curriculum_learning: {enabled: false}"},
       {"elasticity: {enabled: true}", "elasticity: {enabled: false}"},
       {"quantize_training: {enabled: true}", "quantize_training: {}"},
@@ -63,7 +62,7 @@ TEST(Status, WhatIsNotAvailableYetIsRefusedOnlyWhenSwitchedOn) {
 }
 
 TEST(Status, MeshAxesSayWhatComesLater) {
-  for (const char* set : {"mesh.tensor=2", "mesh.pipeline=2", "mesh.sequence=2", "mesh.expert=2"})
+  for (const char* set : {"mesh.pipeline=2", "mesh.sequence=2", "mesh.expert=2"})
     EXPECT_THAT(refusal_of(kRunFile, {set}), StartsWith("not supported: --set: ")) << set;
 }
 

@@ -249,6 +249,7 @@ TEST(Table, EverySupportedKeyChangesTheConfiguration) {
       {"run.validate.every", "7"},
       {"run.validate.batches", "7"},
       {"mesh.data", "2"},
+      {"mesh.tensor", "2"},
       {"comm.transport", "shm"},
       {"comm.device_transport", "mpi"},
       {"comm.nodes", "[[0]]"},
@@ -295,7 +296,9 @@ TEST(Table, EverySupportedKeyChangesTheConfiguration) {
                                    "engine.data_types.grad_accum_dtype",
                                    "engine.optimizer.params",
                                    "engine.scheduler.type",
-                                   "engine.scheduler.params"};
+                                   "engine.scheduler.params",
+                                   "engine.tensor_parallel.autotp_size",
+                                   "engine.tensor_parallel.tp.tp_size"};
   RunConfig base = read_example();
   resolve(base, Facts{});
   for (const auto& [path, value] : changes) {

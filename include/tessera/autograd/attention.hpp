@@ -12,8 +12,11 @@ namespace tessera::autograd {
 struct SelfAttention {
   std::int64_t heads;
   float scale;
-  DropoutSite dropout;            // of the probabilities; `offset` and `row_elements` are not used
-  std::int64_t batch_offset = 0;  // global index of the first batch row, for dropout
+  DropoutSite dropout;  // of the probabilities; `offset` and `row_elements` are not used
+  // For dropout: global index of the first batch row, and of the first head where `heads` are some
+  // of the model's all_heads (0: they are all).
+  std::int64_t batch_offset = 0;
+  std::int64_t head_offset = 0, all_heads = 0;
 };
 
 /// qkv [batch, positions, 3 * width], columns q, k, v -> [batch, positions, width]. Saves qkv, the

@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "tessera/autograd/tape.hpp"
+#include "tessera/autograd/vocabulary_part.hpp"
 #include "tessera/autograd/weight.hpp"
 #include "tessera/device/buffer.hpp"
 #include "tessera/kernels/pass_variables.hpp"
@@ -55,8 +56,11 @@ inline constexpr std::int64_t kHeadMinimumRows = 256;
 /// gradient of the objective is gradient_scale * sum. Scratch (Purpose::workspace): one chunk of
 /// logits; and with bf16 gradients and more than one chunk, the weight's gradient in fp32, so that
 /// it is rounded once. With `memory`, gradient_scale is the one that lies there, the losses of a
-/// recording tape go there, and the result is never known.
+/// recording tape go there, and the result is never known. Where `weight` is a part of the
+/// vocabulary's, each rank of the group has the logits of its part only; three numbers a row travel,
+/// and the gradient of `hidden` is added up over the group. Collective then, and without `memory`.
 Loss head_loss(Tape& tape, const Value& hidden, Weight& weight, const Tensor& targets,
-               float gradient_scale, const PassMemory* memory = nullptr);
+               float gradient_scale, const PassMemory* memory = nullptr,
+               const VocabularyPart& part = {});
 
 }  // namespace tessera::autograd

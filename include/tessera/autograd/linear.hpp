@@ -8,6 +8,10 @@
 #include "tessera/autograd/weight.hpp"
 #include "tessera/kernels/activation.hpp"
 
+namespace tessera {
+class Communicator;
+}
+
 namespace tessera::autograd {
 
 /// in_out: [inputs, outputs] as GPT-2 stores it, y = x W; out_in: [outputs, inputs], y = x W^T.
@@ -23,5 +27,12 @@ Value linear(Tape& tape, const Value& x, Weight& weight, Weight* bias,
 Value linear_activation(Tape& tape, const Value& x, Weight& weight, Weight* bias,
                         kernels::Activation function, bool keep_output = true,
                         WeightLayout layout = WeightLayout::in_out);
+
+/// The linear map of a group of which each rank has some of the inputs, and the weights that belong
+/// to them: the partial products are added up over the group, so that every rank has the whole
+/// result. The bias, whole on every rank, counts once. Backward needs no communication: the
+/// gradient of the result is the same on all ranks. Collective.
+Value row_linear(Tape& tape, const Value& x, Weight& weight, Weight* bias, Communicator& group,
+                 WeightLayout layout = WeightLayout::in_out);
 
 }  // namespace tessera::autograd

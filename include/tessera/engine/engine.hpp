@@ -60,16 +60,22 @@ struct StepOutcome : StepStart {
   std::string skipped_reason;
 };
 
-/// A model with its partitioned optimizer over one data-parallel group.
+/// A model with its partitioned optimizer over one data-parallel group. Where the model is split
+/// over a tensor group (nn::TensorAxis), zero::Options::everyone has the ranks of both axes.
 ///
-/// Collective: everything but the queries, over `group`, in the same order on every rank. `group`
+/// Collective: everything but the queries, over everyone(), in the same order on every rank. Groups
 /// and `model` must outlive it.
 class Engine {
  public:
   Engine(Communicator& group, nn::Network& model, const EngineOptions& options);
   ~Engine();
 
+  /// The data-parallel ranks; each has rows of its own.
   Communicator& group() { return group_; }
+  /// All ranks that train the model.
+  Communicator& everyone() { return everyone_; }
+  /// The communicators that training uses, each once.
+  std::vector<Communicator*> communicators();
   nn::Network& model() { return model_; }
   /// Waits until an asynchronous save has copied what it saves: the caller may change it then,
   /// until the next save begins.
@@ -156,7 +162,11 @@ class Engine {
   checkpoint::State state(const std::string& client_state) const;
   void load_counters(const checkpoint::Reader& reader, const LoadOptions& options);
 
+  /// Of the ranks that have the same rows one brings what is counted over everyone.
+  bool counts_rows() const { return model_.options().tensor.rank == 0; }
+
   Communicator& group_;
+  Communicator& everyone_;
   nn::Network& model_;
   EngineOptions options_;
   Stream stream_;

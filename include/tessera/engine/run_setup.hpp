@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "tessera/checkpoint/model_weights.hpp"
+#include "tessera/comm/mesh.hpp"
 #include "tessera/comm/runtime.hpp"
 #include "tessera/config/reader.hpp"
 #include "tessera/config/run_config.hpp"
@@ -23,7 +24,8 @@ struct RunSetup {
   std::unique_ptr<data::Tokenizer> tokenizer;
   std::optional<data::Batches> train;
   std::optional<data::Sequences> validation;
-  std::unique_ptr<nn::Model> model;
+  std::unique_ptr<Mesh> mesh;        // nullptr if the run is only described
+  std::unique_ptr<nn::Model> model;  // this rank's part of it
   /// Of a model folder that has weights to start from.
   std::optional<checkpoint::ModelWeights> weights;
 };
@@ -34,12 +36,13 @@ config::Facts run_facts(int ranks, const RunSetup& setup);
 /// config.json text of a run's model: inline, or read from its folder.
 std::string model_json(const config::RunConfig& config);
 
-/// Chooses the device, opens tokenizer, data and model and fills in what depends on them.
+/// Chooses the device, opens tokenizer, mesh, data and model and fills in what depends on them.
 /// Collective over runtime.world(). Errors: what the parts say; invalid_config when a sequence is
 /// longer than the model's positions, or the tokenizer has more tokens than the model.
 RunSetup open_run(Runtime& runtime, config::RunConfig config);
 
-/// The same without data, by one process alone: what can be said without reading them.
+/// The same without data and mesh, by one process alone: what can be said without reading them. The
+/// model is rank 0's part.
 RunSetup describe_run(int ranks, config::RunConfig config);
 
 }  // namespace tessera::engine

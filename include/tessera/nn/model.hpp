@@ -16,6 +16,10 @@
 #include "tessera/nn/parameter.hpp"
 #include "tessera/nn/standardization.hpp"
 
+namespace tessera {
+class Communicator;
+}
+
 namespace tessera::nn {
 
 /// What is kept of a block between forward and backward: all it needs; all but what is cheap to
@@ -24,9 +28,19 @@ enum class Recompute : std::uint8_t { none, selective, full };
 /// "none", "selective", "full"; throws invalid_config.
 Recompute parse_recompute(const std::string& name);
 
+/// The ranks that hold a model together, each a part of every large matrix (Shoeybi et al. 2019).
+struct TensorAxis {
+  int size = 1;
+  int rank = 0;
+  /// Of that size and rank, and longer alive than the model; nullptr: the model's parameters are
+  /// as on that rank, but it cannot compute.
+  Communicator* group = nullptr;
+};
+
 struct ModelOptions {
   DType dtype = DType::fp32;  // of parameters and activations: fp32, bf16 or fp16
   Recompute recompute = Recompute::none;
+  TensorAxis tensor{};
 };
 
 /// A program's own loss: takes a network's outputs [samples, outputs] fp32, as predict() returns
@@ -82,7 +96,8 @@ class Network {
 
   /// The configuration that it is built from, a JSON object with `model_type`.
   virtual std::string config_json() const = 0;
-  /// The sum of the losses of a micro-batch. On a recording tape it is known, and gradients are
+  /// The sum of the losses of a micro-batch, the same on every rank of the tensor group. On a
+  /// recording tape it is known, and gradients are
   /// there, after tape.backward(); see autograd::Loss.
   virtual autograd::Loss forward_loss(autograd::Tape& tape, const Batch& batch) = 0;
   /// How many losses forward_loss() adds up: a step's loss is their mean.
@@ -117,6 +132,10 @@ class Network {
 
  protected:
   explicit Network(const ModelOptions& options) : options_(options) {}
+  /// To be called when units_ are complete. In each unit what is split over the tensor axis comes
+  /// first: what every rank of it has alike counts on the first only (Parameter::counted), and a
+  /// norm sums over a leading range.
+  void arrange_for_tensor_axis();
   std::vector<Unit> units_;
   ModelOptions options_;
 };
@@ -130,11 +149,11 @@ class Model : public Network {
   virtual std::int64_t positions() const = 0;
   /// Hugging Face's config.json of this model.
   std::string config_json() const override = 0;
-  /// FLOPs of forward and backward for `rows` sequences of `positions` tokens, without
+  /// FLOPs of this rank in forward and backward for `rows` sequences of `positions` tokens, without
   /// recomputation: 2 m n k of every matrix product, attention as kernels::flop_count counts it.
   virtual std::int64_t training_flops(std::int64_t rows, std::int64_t positions) const = 0;
-  /// Peak of Purpose::activations bytes of a training micro-batch with dropout on, exact for the
-  /// usual sizes (an inner width of at least twice the model's).
+  /// Peak of this rank's Purpose::activations bytes of a training micro-batch with dropout on,
+  /// exact for the usual sizes (an inner width of at least twice the model's).
   virtual std::int64_t activation_bytes(std::int64_t rows, std::int64_t positions) const = 0;
   /// What recorded passes keep at most beside these: blocks of sizes that do not peak at the same
   /// time, ids and targets.

@@ -8,6 +8,7 @@
 
 #include "tessera/autograd/weight.hpp"
 #include "tessera/base/shape.hpp"
+#include "tessera/nn/partition.hpp"
 
 namespace tessera::nn {
 
@@ -20,12 +21,16 @@ struct Initialization {
 /// Shape and start are fixed at construction of the model; `value` and `gradient`
 /// (autograd::Weight) are attached from outside while the parameter's unit is in use.
 struct Parameter : autograd::Weight {
-  Shape shape;
+  Shape shape;  // of what this rank holds
+  Partition partition;
   Initialization initialization;
+  /// False: a copy of what another rank answers for, in norms, checksums and checkpoints.
+  bool counted = true;
 
   Parameter() = default;
-  Parameter(Shape parameter_shape, Initialization start)
-      : shape(std::move(parameter_shape)), initialization(start) {}
+  Parameter(Partition part, Initialization start)
+      : shape(part.local()), partition(std::move(part)), initialization(start) {}
+  Parameter(Shape whole, Initialization start) : Parameter(Partition(std::move(whole)), start) {}
 };
 
 struct NamedParameter {
@@ -34,7 +39,7 @@ struct NamedParameter {
 };
 
 /// Writes elements [begin, begin + count) of the parameter's start to `out`. An element depends on
-/// (seed, name, index) alone, so any slice may be filled alone, on any mesh.
+/// (seed, name, logical index) alone, so any slice may be filled alone, on any mesh.
 void initialize(const Parameter& parameter, std::string_view name, std::uint64_t seed,
                 std::int64_t begin, std::int64_t count, float* out);
 

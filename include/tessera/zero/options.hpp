@@ -35,6 +35,10 @@ struct Options {
   /// Largest global gradient norm; 0: no clipping. The coefficient is max / (norm + 1e-6) where
   /// that is below 1.
   double gradient_clipping = 0;
+  /// All ranks that train one model, where the optimizer's group has only a part of its parameters
+  /// (tensor-parallel ranks): the norm is over their counted parameters, a step is skipped by all
+  /// or none, and the same error is thrown on each. nullptr: the group. Must outlive the optimizer.
+  Communicator* everyone = nullptr;
   /// sum, or mean over the ranks.
   Reduction reduction = Reduction::sum;
   /// Micro-batches of one step (not for lent arrays, whose owner accumulates).

@@ -17,6 +17,9 @@ struct ParameterOptions {
   bool trainable = true;
   /// nullopt: the update rule's weight decay, or 0 for tensors of one dimension and scalars.
   std::optional<double> weight_decay{};
+  /// False: a copy of what another rank of Options::everyone answers for, which the global norm
+  /// leaves out. Such parameters come last in their unit.
+  bool counted = true;
 };
 
 /// One array of a caller. It stays the caller's: whole on every rank, contiguous, alive and in

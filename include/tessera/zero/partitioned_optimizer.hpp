@@ -77,6 +77,8 @@ class PartitionedOptimizer {
   const FlatLayout& layout() const;
   const Options& options() const;
   Communicator& group() const;
+  /// Options::everyone, or the group.
+  Communicator& everyone() const;
   bool committed() const;
   bool lent() const;
   /// Of parameters, gradients and states.

@@ -13,6 +13,7 @@
 #include "tessera/autograd/head_loss.hpp"
 #include "tessera/autograd/layer_norm.hpp"
 #include "tessera/autograd/linear.hpp"
+#include "tessera/autograd/reduce_gradient.hpp"
 #include "tessera/base/error.hpp"
 #include "tessera/base/random.hpp"
 #include "tessera/kernels/embedding.hpp"
@@ -20,6 +21,7 @@
 
 #include "nn/models/activation_name.hpp"
 #include "nn/models/gpt2_pass.hpp"
+#include "nn/models/gpt2_shares.hpp"
 
 namespace tessera::nn {
 namespace {
@@ -41,11 +43,6 @@ Initialization normal(double deviation) {
 
 LayerNormParameters layer_norm_parameters(std::int64_t width) {
   return {Parameter(Shape{width}, {Kind::ones}), Parameter(Shape{width}, {Kind::zeros})};
-}
-
-Conv1DParameters conv1d_parameters(std::int64_t inputs, std::int64_t outputs, double deviation) {
-  return {Parameter(Shape{inputs, outputs}, normal(deviation)),
-          Parameter(Shape{outputs}, {Kind::zeros})};
 }
 
 /// The only traversal: names and order of a block's parameters.
@@ -85,13 +82,31 @@ Gpt2::Gpt2(const Gpt2Config& config, const ModelOptions& options)
                 fmt::format("a model cannot compute in {}; use fp32, bf16 or fp16",
                             to_string(options.dtype)));
   const std::int64_t width = config_.n_embd;
-  const Initialization table = normal(config_.initializer_range);
-  wte_ = Parameter(Shape{config_.vocab_size, width}, table);
-  wpe_ = Parameter(Shape{config_.n_positions, width}, table);
+  shares_ = gpt2_shares(config_, options_.tensor);
+  wte_ = vocabulary_table();
+  wpe_ = Parameter(Shape{config_.n_positions, width}, normal(config_.initializer_range));
   for (std::int64_t layer = 0; layer < config_.n_layer; ++layer) add_block();
   ln_f_ = layer_norm_parameters(width);
-  if (!config_.tie_word_embeddings) lm_head_ = Parameter(Shape{config_.vocab_size, width}, table);
+  if (!config_.tie_word_embeddings) lm_head_ = vocabulary_table();
   build_units();
+  arrange_for_tensor_axis();
+}
+
+Conv1DParameters Gpt2::column_parallel(std::int64_t inputs, std::int64_t outputs,
+                                       std::vector<Interval> columns, double deviation) const {
+  return {Parameter(split(options_.tensor, {inputs, outputs}, 1, columns), normal(deviation)),
+          Parameter(split(options_.tensor, {outputs}, 0, columns), {Kind::zeros})};
+}
+
+Conv1DParameters Gpt2::row_parallel(std::int64_t inputs, std::int64_t outputs, const Interval& rows,
+                                    double deviation) const {
+  return {Parameter(split(options_.tensor, {inputs, outputs}, 0, {rows}), normal(deviation)),
+          Parameter(Shape{outputs}, {Kind::zeros})};
+}
+
+Parameter Gpt2::vocabulary_table() const {
+  return {split(options_.tensor, {config_.vocab_size, config_.n_embd}, 0, {shares_.vocabulary}),
+          normal(config_.initializer_range)};
 }
 
 void Gpt2::add_block() {
@@ -101,11 +116,14 @@ void Gpt2::add_block() {
   const double residual = deviation / std::sqrt(2.0 * static_cast<double>(config_.n_layer));
   Block block;
   block.ln_1 = layer_norm_parameters(width);
-  block.attn.c_attn = conv1d_parameters(width, 3 * width, deviation);
-  block.attn.c_proj = conv1d_parameters(width, width, residual);
+  const Interval heads{shares_.heads.begin * config_.head_dim(),
+                       shares_.heads.end * config_.head_dim()};
+  block.attn.c_attn =
+      column_parallel(width, 3 * width, qkv_columns(config_, shares_.heads), deviation);
+  block.attn.c_proj = row_parallel(width, width, heads, residual);
   block.ln_2 = layer_norm_parameters(width);
-  block.mlp.c_fc = conv1d_parameters(width, config_.inner(), deviation);
-  block.mlp.c_proj = conv1d_parameters(config_.inner(), width, residual);
+  block.mlp.c_fc = column_parallel(width, config_.inner(), {shares_.inner}, deviation);
+  block.mlp.c_proj = row_parallel(config_.inner(), width, shares_.inner, residual);
   h_.push_back(std::move(block));
 }
 
@@ -142,6 +160,21 @@ void Gpt2::check_ids(const Tensor& ids, std::int64_t past) const {
                             past + ids.size(1), config_.n_positions));
 }
 
+void Gpt2::require_group() const {
+  TESSERA_CHECK(options_.tensor.size == 1 || options_.tensor.group != nullptr,
+                Code::invalid_argument,
+                fmt::format("this is rank {} of {} of a tensor axis without its group: parameters "
+                            "to look at, nothing to compute with",
+                            options_.tensor.rank, options_.tensor.size));
+}
+
+void Gpt2::require_whole(const char* what) const {
+  TESSERA_CHECK(options_.tensor.size == 1, Code::not_supported,
+                fmt::format("{} of a model that is split over {} ranks are not available yet: load "
+                            "its checkpoint without a tensor axis",
+                            what, options_.tensor.size));
+}
+
 void Gpt2::check(const Tensor& ids, const Tensor* targets) const {
   check_ids(ids, 0);
   TESSERA_CHECK(
@@ -176,18 +209,36 @@ float Gpt2::attention_scale(std::int64_t layer) const {
 Value Gpt2::embed(Tape& tape, const Pass& pass, const Tensor& ids) {
   const std::int64_t past = pass.cache ? pass.cache->length : 0;
   const Tensor positions = position_ids(tape.stream(), ids.size(0), ids.size(1), past);
-  return autograd::dropout(tape, autograd::embedding(tape, wte_, ids, &wpe_, positions),
-                           dropout_site(pass, kEmbeddingSite, config_.embd_pdrop));
+  return autograd::dropout(
+      tape, autograd::embedding(tape, wte_, ids, &wpe_, positions, vocabulary_part()),
+      dropout_site(pass, kEmbeddingSite, config_.embd_pdrop));
+}
+
+autograd::VocabularyPart Gpt2::vocabulary_part() const {
+  if (options_.tensor.size == 1) return {};
+  return {{shares_.vocabulary.begin, config_.vocab_size}, options_.tensor.group};
+}
+
+Value Gpt2::column_input(Tape& tape, const Value& x) const {
+  if (options_.tensor.size > 1) autograd::reduce_gradient(tape, x, *options_.tensor.group);
+  return x;
+}
+
+Value Gpt2::row_output(Tape& tape, const Value& x, Conv1DParameters& p) {
+  if (options_.tensor.size == 1) return autograd::linear(tape, x, p.weight, &p.bias);
+  return autograd::row_linear(tape, x, p.weight, &p.bias, *options_.tensor.group);
 }
 
 Value Gpt2::attend(Tape& tape, const Pass& pass, std::int64_t layer, const Value& qkv) {
   if (pass.cache != nullptr) return attend_cached(tape, pass, layer, qkv.data());
   return autograd::self_attention(
       tape, qkv,
-      {.heads = config_.n_head,
+      {.heads = shares_.heads.size(),
        .scale = attention_scale(layer),
        .dropout = dropout_site(pass, kSitesPerBlock * layer + attention_site, config_.attn_pdrop),
-       .batch_offset = pass.memory != nullptr ? 0 : pass.first_row});
+       .batch_offset = pass.memory != nullptr ? 0 : pass.first_row,
+       .head_offset = shares_.heads.begin,
+       .all_heads = config_.n_head});
 }
 
 Value Gpt2::block_body(Tape& tape, const Pass& pass, std::int64_t layer, const Value& x) {
@@ -198,18 +249,20 @@ Value Gpt2::block_body(Tape& tape, const Pass& pass, std::int64_t layer, const V
     return dropout_site(pass, kSitesPerBlock * layer + site, config_.resid_pdrop);
   };
   const auto attention_branch = [&] {
-    const Value normed = autograd::layer_norm(tape, x, p.ln_1.weight, p.ln_1.bias, epsilon, keep);
+    const Value normed = column_input(
+        tape, autograd::layer_norm(tape, x, p.ln_1.weight, p.ln_1.bias, epsilon, keep));
     const Value qkv = autograd::linear(tape, normed, p.attn.c_attn.weight, &p.attn.c_attn.bias);
     const Value mixed = attend(tape, pass, layer, qkv);
-    return autograd::linear(tape, mixed, p.attn.c_proj.weight, &p.attn.c_proj.bias);
+    return row_output(tape, mixed, p.attn.c_proj);
   };
   const autograd::NormedSum middle =
       autograd::dropout_add_layer_norm(tape, x, attention_branch(), residual_site(projection_site),
                                        p.ln_2.weight, p.ln_2.bias, epsilon, keep);
   const auto mlp_branch = [&] {
-    const Value active = autograd::linear_activation(
-        tape, middle.normed, p.mlp.c_fc.weight, &p.mlp.c_fc.bias, gpt2_activation(config_), keep);
-    return autograd::linear(tape, active, p.mlp.c_proj.weight, &p.mlp.c_proj.bias);
+    const Value active =
+        autograd::linear_activation(tape, column_input(tape, middle.normed), p.mlp.c_fc.weight,
+                                    &p.mlp.c_fc.bias, gpt2_activation(config_), keep);
+    return row_output(tape, active, p.mlp.c_proj);
   };
   return autograd::dropout_add(tape, middle.sum, mlp_branch(), residual_site(mlp_site));
 }
@@ -252,6 +305,7 @@ auto Gpt2::with_head(Tape& tape, const Value& x, Head head) {
 
 autograd::Loss Gpt2::forward_loss(Tape& tape, const Batch& batch) {
   check_ids(batch.ids, 0);
+  require_group();
   const Pass pass{.dropout = batch.training,
                   .seed = batch.seed,
                   .step = batch.step,
@@ -261,7 +315,7 @@ autograd::Loss Gpt2::forward_loss(Tape& tape, const Batch& batch) {
                   .cache = nullptr};
   return with_head(tape, blocks(tape, pass, batch.ids), [&](const Value& hidden) {
     return autograd::head_loss(tape, hidden, head_weight(), batch.targets, batch.gradient_scale,
-                               batch.memory);
+                               batch.memory, vocabulary_part());
   });
 }
 
@@ -284,6 +338,7 @@ Tensor Gpt2::head_logits(Tape& tape, const Tensor& hidden) {
 Tensor Gpt2::logits(Tape& tape, const Tensor& ids) {
   TESSERA_CHECK(!tape.recording(), Code::invalid_argument,
                 "logits are for reading only: use a tape that does not record");
+  require_whole("logits");
   check_ids(ids, 0);
   Pass pass;
   pass.positions = ids.size(1);

@@ -36,6 +36,7 @@ void append(const Stream& stream, const Tensor& qkv, const KvCache::Layer& layer
 }  // namespace
 
 KvCache Gpt2::make_cache(std::int64_t rows, std::int64_t capacity, Device device) const {
+  require_whole("cached keys and values");
   TESSERA_CHECK(rows > 0 && capacity > 0 && capacity <= config_.n_positions, Code::invalid_argument,
                 fmt::format("a cache of {} rows and {} positions; the model has {} positions", rows,
                             capacity, config_.n_positions));

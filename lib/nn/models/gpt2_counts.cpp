@@ -9,9 +9,10 @@ namespace tessera::nn {
 
 std::int64_t Gpt2::training_flops(std::int64_t rows, std::int64_t positions) const {
   const std::int64_t tokens = rows * positions, width = config_.n_embd;
-  const std::int64_t layer = 2 * tokens * (4 * width * width + 2 * width * config_.inner());
-  const std::int64_t attention = 4 * tokens * positions * width;
-  const std::int64_t head = 2 * tokens * width * config_.vocab_size;
+  const std::int64_t heads = shares_.heads.size() * config_.head_dim();
+  const std::int64_t layer = 2 * tokens * (4 * width * heads + 2 * width * shares_.inner.size());
+  const std::int64_t attention = 4 * tokens * positions * heads;
+  const std::int64_t head = 2 * tokens * width * shares_.vocabulary.size();
   return 3 * (config_.n_layer * (layer + attention) + head);
 }
 
@@ -19,10 +20,11 @@ std::int64_t Gpt2::activation_bytes(std::int64_t rows, std::int64_t positions) c
   const std::int64_t tokens = rows * positions;
   const auto element = static_cast<std::int64_t>(size_of(options_.dtype));
   const std::int64_t state = tokens * config_.n_embd * element;  // one value of the residual stream
-  const std::int64_t inner = tokens * config_.inner() * element;
-  const std::int64_t statistics = 4 * tokens * config_.n_head + 16 * tokens;  // fp32
-  // Input, two norms, q, k, v, attention, middle; the activation's input and output.
-  const std::int64_t block = 8 * state + 2 * inner + statistics;
+  const std::int64_t heads = tokens * shares_.heads.size() * config_.head_dim() * element;
+  const std::int64_t inner = tokens * shares_.inner.size() * element;
+  const std::int64_t statistics = 4 * tokens * shares_.heads.size() + 16 * tokens;  // fp32
+  // Input, two norms, middle; q, k, v, attention; the activation's input and output.
+  const std::int64_t block = 4 * state + 4 * heads + 2 * inner + statistics;
   // While the second projection goes back: gradients of its result and of its input; and with
   // dropout, of the residual sum.
   const std::int64_t block_backward = (config_.resid_pdrop > 0 ? 2 : 1) * state + inner;
@@ -45,7 +47,7 @@ std::int64_t Gpt2::recorded_bytes(std::int64_t rows, std::int64_t positions) con
   const auto element = static_cast<std::int64_t>(size_of(options_.dtype));
   // The gradients of q, k, v and of attention's result; ids and targets of passes that overwrite
   // gradients and of those that add.
-  return 4 * tokens * config_.n_embd * element + 24 * tokens;
+  return 4 * tokens * shares_.heads.size() * config_.head_dim() * element + 24 * tokens;
 }
 
 }  // namespace tessera::nn

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "tessera/autograd/dropout.hpp"
+#include "tessera/autograd/vocabulary_part.hpp"
 #include "tessera/nn/model.hpp"
 
 namespace tessera::nn {
@@ -40,6 +41,11 @@ struct Gpt2Config {
   std::string to_json() const;
 };
 
+/// What a rank of the tensor axis has of the model's heads, inner columns and tokens.
+struct Gpt2Shares {
+  Interval heads, inner, vocabulary;
+};
+
 struct LayerNormParameters {
   Parameter weight, bias;
 };
@@ -65,7 +71,8 @@ class Gpt2 final : public Model {
 
   void check(const Tensor& ids, const Tensor* targets) const override;
   autograd::Loss forward_loss(autograd::Tape& tape, const Batch& batch) override;
-  bool can_be_recorded() const override { return true; }
+  /// Not with a tensor axis: its sums go through other streams.
+  bool can_be_recorded() const override { return options_.tensor.size == 1; }
   Tensor logits(autograd::Tape& tape, const Tensor& ids) override;
   KvCache make_cache(std::int64_t rows, std::int64_t capacity, Device device = {}) const override;
   Tensor forward_cached(autograd::Tape& tape, const Tensor& ids, KvCache& cache) override;
@@ -87,6 +94,13 @@ class Gpt2 final : public Model {
  private:
   struct Pass;  // what the blocks of one pass share
 
+  /// Weights of which a rank has columns: with its part of the bias.
+  Conv1DParameters column_parallel(std::int64_t inputs, std::int64_t outputs,
+                                   std::vector<Interval> columns, double deviation) const;
+  /// Of which it has rows: the bias is whole.
+  Conv1DParameters row_parallel(std::int64_t inputs, std::int64_t outputs, const Interval& rows,
+                                double deviation) const;
+  Parameter vocabulary_table() const;
   void build_units();
   void add_block();
   autograd::Value embed(autograd::Tape& tape, const Pass& pass, const Tensor& ids);
@@ -94,6 +108,10 @@ class Gpt2 final : public Model {
                         const autograd::Value& x);
   autograd::Value block_body(autograd::Tape& tape, const Pass& pass, std::int64_t layer,
                              const autograd::Value& x);
+  /// x, which the ranks of the tensor axis go on to use for different columns.
+  autograd::Value column_input(autograd::Tape& tape, const autograd::Value& x) const;
+  autograd::Value row_output(autograd::Tape& tape, const autograd::Value& x, Conv1DParameters& p);
+  autograd::VocabularyPart vocabulary_part() const;
   autograd::Value attend(autograd::Tape& tape, const Pass& pass, std::int64_t layer,
                          const autograd::Value& qkv);
   autograd::Value attend_cached(autograd::Tape& tape, const Pass& pass, std::int64_t layer,
@@ -109,12 +127,15 @@ class Gpt2 final : public Model {
   int final_unit() const { return static_cast<int>(config_.n_layer) + 1; }
   float attention_scale(std::int64_t layer) const;
   void check_ids(const Tensor& ids, std::int64_t past) const;
+  void require_group() const;
+  void require_whole(const char* what) const;
   void check_cache(const Tensor& ids, const KvCache& cache) const;
   /// x [rows, positions, width] -> [rows, width]
   Tensor last_positions(const Stream& stream, const Tensor& x) const;
   Parameter& head_weight() { return config_.tie_word_embeddings ? wte_ : lm_head_; }
 
   Gpt2Config config_;
+  Gpt2Shares shares_;
   Parameter wte_, wpe_;
   std::vector<Block> h_;
   LayerNormParameters ln_f_;
