@@ -235,18 +235,9 @@ Head make_head(const Tape& tape, const Tensor& hidden, Weight& weight, const Ten
       Code::invalid_argument,
       fmt::format("a head of shape {} with hidden states {} and targets {}", table.to_string(),
                   hidden.shape().to_string(), targets.shape().to_string()));
-  Head head{hidden,
-            targets,
-            &weight,
-            part,
-            gradient_scale,
-            memory,
-            targets.numel(),
-            table[1],
-            table[0],
-            round_up(table[0], kLogitsAlignment),
-            0,
-            tape.stream()};
+  Head head{hidden, targets,         &weight,  part,     gradient_scale,
+            memory, targets.numel(), table[1], table[0], round_up(table[0], kLogitsAlignment),
+            0,      tape.stream()};
   // The ranks of a group walk in step: by the widest part.
   const std::int64_t widest =
       part.group == nullptr

@@ -48,7 +48,9 @@ void check_recordable(const nn::Network& model, const zero::Options& options) {
         "them; use engine.zero_optimization.stage 0 or 1, or leave run.cuda_graph out",
         options.stage));
   if (!model.can_be_recorded())
-    refuse("this model's pass is not work of the GPU alone; leave run.cuda_graph out");
+    refuse(
+        "this model's pass is not work of its GPU alone, or is shared by a tensor axis; leave "
+        "run.cuda_graph out");
 }
 
 RecordedPass::RecordedPass(nn::Network& model, zero::PartitionedOptimizer& optimizer,

@@ -57,8 +57,9 @@ inline constexpr std::int64_t kHeadMinimumRows = 256;
 /// logits; and with bf16 gradients and more than one chunk, the weight's gradient in fp32, so that
 /// it is rounded once. With `memory`, gradient_scale is the one that lies there, the losses of a
 /// recording tape go there, and the result is never known. Where `weight` is a part of the
-/// vocabulary's, each rank of the group has the logits of its part only; three numbers a row travel,
-/// and the gradient of `hidden` is added up over the group. Collective then, and without `memory`.
+/// vocabulary's, each rank of the group has the logits of its part only; three numbers a row
+/// travel, and the gradient of `hidden` is added up over the group. Collective then, and without
+/// `memory`.
 Loss head_loss(Tape& tape, const Value& hidden, Weight& weight, const Tensor& targets,
                float gradient_scale, const PassMemory* memory = nullptr,
                const VocabularyPart& part = {});
