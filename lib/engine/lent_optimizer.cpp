@@ -23,7 +23,7 @@ class LentOptimizer::Arrays final : public nn::Network {
       : nn::Network({}), parameters_(layout.parameters().size()) {
     units_.push_back({"parameters", {}, 0, 0});
     for (std::size_t i = 0; i < parameters_.size(); ++i) {
-      parameters_[i].shape = layout.parameters()[i].shape;
+      parameters_[i] = nn::Parameter(layout.parameters()[i].shape, {});
       units_.back().parameters.push_back({layout.parameters()[i].name, &parameters_[i]});
     }
   }
