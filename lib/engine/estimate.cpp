@@ -27,7 +27,7 @@ zero::FlatLayout make_layout(const nn::Model& model, int ranks) {
   zero::FlatLayout layout(ranks);
   for (const nn::Unit& unit : model.units()) {
     layout.begin_unit(unit.name);
-    for (const auto& [name, parameter] : unit.parameters) layout.add(name, parameter->shape);
+    for (const auto& [name, parameter] : unit.parameters) layout.add(name, parameter->shape());
   }
   return layout;
 }

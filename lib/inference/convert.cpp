@@ -83,7 +83,7 @@ std::vector<checkpoint::TensorRecord> records_of(const nn::Model& model,
   for (const nn::NamedParameter& named : model.parameters()) {
     const std::string stored = nn::find_in_files(model, named, shape_of);
     used.insert(stored);
-    const Shape& shape = named.parameter->shape;
+    const Shape& shape = named.parameter->shape();
     checkpoint::TensorRecord record{std::string(kParameters) + named.name, shape, DType::fp32, {}};
     const std::int64_t begin = std::max(first, position) - position;
     const std::int64_t end = std::min(last, position + shape.numel()) - position;

@@ -28,10 +28,10 @@ std::uint64_t stream_of(std::string_view name) {
 
 void initialize(const Parameter& parameter, std::string_view name, std::uint64_t seed,
                 std::int64_t begin, std::int64_t count, float* out) {
-  TESSERA_CHECK(0 <= begin && 0 <= count && begin + count <= parameter.shape.numel(),
+  TESSERA_CHECK(0 <= begin && 0 <= count && begin + count <= parameter.shape().numel(),
                 Code::invalid_argument,
                 fmt::format("elements {} to {} of '{}' {}", begin, begin + count, name,
-                            parameter.shape.to_string()));
+                            parameter.shape().to_string()));
   if (parameter.initialization.kind != Initialization::Kind::normal) {
     const bool ones = parameter.initialization.kind == Initialization::Kind::ones;
     std::fill_n(out, count, ones ? 1.0f : 0.0f);

@@ -54,8 +54,8 @@ void add_parameters(const nn::Network& model, zero::PartitionedOptimizer& optimi
     optimizer.begin_unit(unit.name);
     for (const auto& [name, parameter] : unit.parameters)
       optimizer.add(
-          name, parameter->shape,
-          {parameter->trainable, optim::weight_decay_of(groups, name, parameter->shape.rank()),
+          name, parameter->shape(),
+          {parameter->trainable, optim::weight_decay_of(groups, name, parameter->shape().rank()),
            parameter->counted});
   }
 }
@@ -80,7 +80,7 @@ void load_parameters(const nn::Network& model, zero::PartitionedOptimizer& optim
   });
   read_parameters_once(
       model, optimizer,
-      [](int, const nn::NamedParameter& named) { return named.parameter->shape.numel(); },
+      [](int, const nn::NamedParameter& named) { return named.parameter->shape().numel(); },
       [&](int index, const nn::NamedParameter&, zero::Range part, float* out) {
         weights.read_range(names[static_cast<std::size_t>(index)], part.begin, part.count,
                            DType::fp32, out);

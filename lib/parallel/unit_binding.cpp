@@ -39,7 +39,7 @@ void UnitBinding::gradients_ready(int unit) {
 void UnitBinding::attach_values(int unit) {
   int index = optimizer_.layout().unit(unit).first_parameter;
   for (const auto& [name, parameter] : model_.units()[static_cast<std::size_t>(unit)].parameters)
-    parameter->value = Tensor::borrow(optimizer_.parameter_data(index++), parameter->shape,
+    parameter->value = Tensor::borrow(optimizer_.parameter_data(index++), parameter->shape(),
                                       optimizer_.dtype(), optimizer_.device());
 }
 
@@ -47,7 +47,7 @@ void UnitBinding::attach_gradients(int unit) {
   optimizer_.attach_gradients(unit);
   int index = optimizer_.layout().unit(unit).first_parameter;
   for (const auto& [name, parameter] : model_.units()[static_cast<std::size_t>(unit)].parameters) {
-    parameter->gradient = Tensor::borrow(optimizer_.gradient_data(index++), parameter->shape,
+    parameter->gradient = Tensor::borrow(optimizer_.gradient_data(index++), parameter->shape(),
                                          optimizer_.gradient_dtype(), optimizer_.device());
     parameter->gradient_written = optimizer_.gradients_accumulate();
   }

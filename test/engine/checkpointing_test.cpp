@@ -250,7 +250,7 @@ TEST_F(CheckpointingTest, AnotherVocabularyIsLoadedWhenToldTo) {
   plain.train(2);
   plain.engine->save_checkpoint(folder_);
   const std::int64_t rows = plain.model->vocabulary();
-  const std::int64_t width = plain.model->parameters()[0].parameter->shape[1];
+  const std::int64_t width = plain.model->parameters()[0].parameter->shape()[1];
   for (const int stage : {0, 3})
     for (const std::int64_t change : {-5, 7}) {
       const auto other = with("vocab_size", std::to_string(rows + change));

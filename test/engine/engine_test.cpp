@@ -118,7 +118,7 @@ void expect_final_weights(engine::Engine& engine, const Gpt2Tiny& tiny) {
     engine.optimizer().master(index++, owned.begin, owned.count, found.data());
     for (std::int64_t j = 0; j < owned.count; ++j) {
       const std::int64_t element = owned.begin + j;
-      if (is_key_bias(name, element, parameter->shape.numel())) continue;
+      if (is_key_bias(name, element, parameter->shape().numel())) continue;
       ASSERT_NEAR(found[static_cast<std::size_t>(j)], expected[static_cast<std::size_t>(element)],
                   2e-4)
           << name << " element " << element;

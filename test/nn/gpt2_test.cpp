@@ -64,7 +64,7 @@ TEST(Gpt2, UnitsFollowTheForwardPass) {
   EXPECT_EQ(tied.units()[2].name, "h.1");
   EXPECT_EQ(tied.units()[2].parameters.size(), 12u);
   EXPECT_EQ(tied.units()[2].parameters[2].name, "transformer.h.1.attn.c_attn.weight");
-  EXPECT_EQ(tied.units()[2].parameters[2].parameter->shape, (Shape{24, 72}));
+  EXPECT_EQ(tied.units()[2].parameters[2].parameter->shape(), (Shape{24, 72}));
   EXPECT_EQ(tied.units()[3].parameters.size(), 2u);
   Gpt2Config config = small_config();
   config.tie_word_embeddings = false;

@@ -21,9 +21,10 @@ class StrictOwner : public autograd::UnitHooks {
  public:
   StrictOwner(Network& model, DType gradient_type) : model_(model) {
     for (const NamedParameter& named : model.parameters()) {
-      values_.emplace_back(named.parameter->shape, model.options().dtype, Device{},
+      values_.emplace_back(named.parameter->shape(), model.options().dtype, Device{},
                            Purpose::parameters);
-      gradients_.emplace_back(named.parameter->shape, gradient_type, Device{}, Purpose::gradients);
+      gradients_.emplace_back(named.parameter->shape(), gradient_type, Device{},
+                              Purpose::gradients);
     }
   }
 

@@ -153,7 +153,7 @@ class Holder {
   std::int64_t bytes_read() const {
     std::int64_t copies = 0;
     for (const auto& [name, parameter] : model.parameters())
-      if (parameter->partition.whole()) copies += (tensor - 1) * parameter->shape.numel();
+      if (parameter->partition.whole()) copies += (tensor - 1) * parameter->shape().numel();
     return bytes() + copies * 4 * static_cast<std::int64_t>(1 + optimizer.state_names().size());
   }
   std::uint64_t checksum() const { return weights_checksum(model, optimizer); }

@@ -9,6 +9,7 @@
 #include "tessera/engine/engine.hpp"
 #include "tessera/parallel/model_state.hpp"
 
+#include "engine/some_tokens.hpp"
 #include "support/bench.hpp"
 #include "support/ranks.hpp"
 
@@ -39,21 +40,9 @@ Training start(Communicator& world, int stage) {
   return training;
 }
 
-// Some tokens; what they are does not change the time.
-nn::Batch make_batch() {
-  nn::Batch batch;
-  batch.ids = Tensor({kRows, kPositions}, DType::int32);
-  batch.targets = Tensor({kRows, kPositions}, DType::int32);
-  for (std::int64_t i = 0; i < kRows * kPositions; ++i) {
-    batch.ids.as<std::int32_t>()[i] = static_cast<std::int32_t>(i * 7 % 257);
-    batch.targets.as<std::int32_t>()[i] = static_cast<std::int32_t>((i + 1) * 7 % 257);
-  }
-  return batch;
-}
-
 void measure(Program& program, Communicator& world) {
   std::array<Training, 4> trainings;
-  nn::Batch batch = make_batch();
+  nn::Batch batch = some_tokens(kRows, kPositions, 257);
   Case steps;
   steps.name = "gpt2 10M bf16";
   steps.work = static_cast<double>(kRows * kPositions * world.size());

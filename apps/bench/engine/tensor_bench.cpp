@@ -10,6 +10,7 @@
 #include "tessera/engine/engine.hpp"
 #include "tessera/parallel/model_state.hpp"
 
+#include "engine/some_tokens.hpp"
 #include "support/bench.hpp"
 #include "support/ranks.hpp"
 
@@ -43,25 +44,13 @@ class Training {
   std::unique_ptr<engine::Engine> engine_;
 };
 
-// Some tokens; what they are does not change the time.
-nn::Batch make_batch() {
-  nn::Batch batch;
-  batch.ids = Tensor({kRows, kPositions}, DType::int32);
-  batch.targets = Tensor({kRows, kPositions}, DType::int32);
-  for (std::int64_t i = 0; i < kRows * kPositions; ++i) {
-    batch.ids.as<std::int32_t>()[i] = static_cast<std::int32_t>(i * 7 % 8192);
-    batch.targets.as<std::int32_t>()[i] = static_cast<std::int32_t>((i + 1) * 7 % 8192);
-  }
-  return batch;
-}
-
 void measure(Program& program, Communicator& world) {
   Mesh mesh(world, MeshShape{1, 1, 1, world.size()});
   const auto self = world.split(world.rank(), 0, "alone");
   Communicator& group = mesh.group("tensor");
   Training split(mesh.group("data"), {group.size(), group.rank(), &group}, group);
   Training alone(*self, {}, *self);
-  nn::Batch batch = make_batch();
+  nn::Batch batch = some_tokens(kRows, kPositions, 8192);
   Case steps;
   steps.name = "gpt2 35M bf16";
   steps.work = static_cast<double>(kRows * kPositions);

@@ -61,7 +61,7 @@ class Training {
 
   void add(const nn::NamedParameter& named) {
     nn::Parameter& parameter = *named.parameter;
-    const Shape& shape = parameter.shape;
+    const Shape& shape = parameter.shape();
     const Tensor start(shape, DType::fp32, {}, Purpose::workspace);
     nn::initialize(parameter, named.name, 1, 0, shape.numel(), start.as<float>());
     State state{&parameter, Tensor(Shape{2 * shape.numel()}, DType::uint8, {}, Purpose::optimizer),
@@ -90,7 +90,7 @@ class Training {
                           .weight_decay = 0.1f,
                           .correction1 = 0.1f,
                           .correction2 = 0.05f,
-                          .count = state.parameter->shape.numel()});
+                          .count = state.parameter->shape().numel()});
   }
 
   nn::Gpt2 model_;

@@ -21,7 +21,6 @@ struct Initialization {
 /// Shape and start are fixed at construction of the model; `value` and `gradient`
 /// (autograd::Weight) are attached from outside while the parameter's unit is in use.
 struct Parameter : autograd::Weight {
-  Shape shape;  // of what this rank holds
   Partition partition;
   Initialization initialization;
   /// False: a copy of what another rank answers for, in norms, checksums and checkpoints.
@@ -29,8 +28,11 @@ struct Parameter : autograd::Weight {
 
   Parameter() = default;
   Parameter(Partition part, Initialization start)
-      : shape(part.local()), partition(std::move(part)), initialization(start) {}
+      : partition(std::move(part)), initialization(start) {}
   Parameter(Shape whole, Initialization start) : Parameter(Partition(std::move(whole)), start) {}
+
+  /// Of what this rank holds.
+  const Shape& shape() const { return partition.local(); }
 };
 
 struct NamedParameter {

@@ -104,7 +104,7 @@ Value Mlp::hidden_layer(Tape& tape, Layer& layer, const Value& x) {
     y = autograd::layer_norm(tape, y, layer.norm_weight, layer.norm_bias,
                              static_cast<float>(config_.layer_norm_eps));
   y = autograd::activation(tape, y, parse_activation("activation", config_.activation));
-  const bool adds = config_.residual && layer.weight.shape[0] == layer.weight.shape[1];
+  const bool adds = config_.residual && layer.weight.shape()[0] == layer.weight.shape()[1];
   return adds ? autograd::dropout_add(tape, x, std::move(y), {}) : y;
 }
 
