@@ -18,6 +18,8 @@
 #include "tessera/base/random.hpp"
 #include "tessera/device/buffer.hpp"
 
+#include "kernels/cpu/signal_shelter.hpp"
+
 namespace tessera::kernels::cpu {
 namespace {
 
@@ -157,6 +159,7 @@ void execute(const Product& product, const Gemm& args) {
       {DNNL_ARG_DST, wrap(product.c, args.c)},
       {DNNL_ARG_SCRATCHPAD, wrap(product.scratch, scratch.data())}};
   if (args.bias) arguments.emplace(product.bias_argument, wrap(product.bias, args.bias));
+  const SignalShelter shelter;
   product.primitive.execute(stream, arguments);
   stream.wait();
 }
