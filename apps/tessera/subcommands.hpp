@@ -24,5 +24,6 @@ void add_config(CLI::App& app, Command& command);
 void add_schedule(CLI::App& app, Command& command);
 void add_estimate(CLI::App& app, Command& command);
 void add_env(CLI::App& app, Command& command);
+void add_launch(CLI::App& app, Command& command);
 
 }  // namespace tessera::app

@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // How many ranks the launcher says there are.
+#include "comm/launcher.hpp"
+
 #include <charconv>
 #include <cstdlib>
 #include <cstring>
+
+#include <fmt/format.h>
 
 #include "tessera/comm/runtime.hpp"
 
@@ -28,7 +32,24 @@ int slurm_step_size() {
   return tasks;
 }
 
+// What mpirun, and srun with any kind of PMI, set for MPI to read.
+bool has_process_manager() {
+  for (const char* variable :
+       {"PMIX_NAMESPACE", "PMIX_RANK", "PMI_RANK", "PMI_FD", "PMI_JOBID", "OMPI_COMM_WORLD_SIZE"})
+    if (std::getenv(variable) != nullptr) return true;
+  return false;
+}
+
 }  // namespace
+
+std::string comm::missing_pmi_warning() {
+  const int tasks = slurm_step_size();
+  if (tasks <= 1 || number_in("SLURM_PROCID") != 0 || has_process_manager()) return "";
+  return fmt::format(
+      "srun started {} tasks without PMI, so MPI may not find them: if it fails below, start with "
+      "`srun --mpi=pmix` (`srun --mpi=list` shows what this cluster has)",
+      tasks);
+}
 
 int launcher_size() {
   for (const char* variable : {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE"})

@@ -16,6 +16,7 @@
 #include "comm/base_communicator.hpp"
 #include "comm/factory.hpp"
 #include "comm/group.hpp"
+#include "comm/launcher.hpp"
 #include "comm/session.hpp"
 #include "comm/watchdog.hpp"
 
@@ -95,6 +96,8 @@ Runtime::Runtime(const CommOptions& options) : Runtime(MPI_COMM_NULL, options) {
 Runtime::Runtime(MPI_Comm communicator, const CommOptions& options)
     : impl_(std::make_unique<Impl>()) {
   check_options(options);
+  if (const std::string warning = comm::missing_pmi_warning(); !warning.empty())
+    log_warning_once(warning);
   Session::instance().ensure_initialized();
   refuse_a_lonely_start();
   if (communicator == MPI_COMM_NULL) communicator = MPI_COMM_WORLD;

@@ -315,6 +315,14 @@ TEST_F(ProgramTest, StartedAloneInsideALauncherExplainsItself) {
   EXPECT_NE(outcome.error.find("4"), std::string::npos);
 }
 
+TEST_F(ProgramTest, StartedBySrunWithoutPmiExplainsItself) {
+  const Outcome outcome = run_shell(fmt::format(
+      "SLURM_PROCID=0 SLURM_STEP_NUM_TASKS=4 '{}' train {}", TESSERA_PROGRAM, run_file("a")));
+  EXPECT_EQ(outcome.exit_code, 2) << outcome.out << outcome.error;
+  EXPECT_NE(outcome.error.find("srun started 4 tasks without PMI"), std::string::npos);
+  EXPECT_NE(outcome.error.find("alone in MPI_COMM_WORLD"), std::string::npos) << outcome.error;
+}
+
 TEST_F(ProgramTest, RanksWithDifferentRunFilesAreTold) {
   const std::string first = run_file("a"), second = run_file("b");
   const Outcome outcome =
