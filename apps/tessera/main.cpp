@@ -34,7 +34,7 @@ int main(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    return report_usage(app, error);
+    return check_output(report_usage(app, error));
   }
-  return run(command);
+  return check_output(run(command));
 }

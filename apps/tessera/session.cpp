@@ -2,8 +2,10 @@
 #include "apps/tessera/session.hpp"
 
 #include <algorithm>
+#include <cerrno>
+#include <cstdio>
 #include <cstdlib>
-#include <iostream>
+#include <cstring>
 #include <new>
 #include <unistd.h>
 
@@ -72,8 +74,6 @@ int guarded(Body&& body, Handle&& handle) {
 void prepare_environment() {
   // Without this, ranks that wait spin on cores that others need. A value that the user set stays.
   setenv("OMPI_MCA_mpi_yield_when_idle", "1", 0);
-  // A stray SIGPIPE (output piped into `head`) should not look like a crash of a rank.
-  std::ios::sync_with_stdio(true);
 }
 
 std::string version_text() {
@@ -96,6 +96,15 @@ int run(const Command& command) {
     if (launcher_rank() == 0) print_error(message);
     return code;
   });
+}
+
+int check_output(int code) {
+  errno = 0;
+  const bool written = std::fflush(stdout) == 0 && std::ferror(stdout) == 0;
+  if (written || code != 0) return code;
+  print_error(errno != 0 ? fmt::format("standard output was not written: {}", std::strerror(errno))
+                         : "standard output was not written");
+  return kFailure;
 }
 
 int on_all_ranks(const CommOptions& options, const std::function<void(Runtime&)>& body) {

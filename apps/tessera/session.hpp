@@ -32,6 +32,10 @@ int report_usage(const CLI::App& app, const CLI::Error& error);
 /// Runs the command; what it throws becomes one message on standard error and an exit code.
 int run(const Command& command);
 
+/// To be called last: `code`, or that of a failure, told on standard error, where what a command
+/// printed did not reach standard output (a full disk).
+int check_output(int code);
+
 /// Rank as the launcher's environment says, before MPI is up; 0 without a launcher.
 int launcher_rank();
 

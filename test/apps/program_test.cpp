@@ -224,6 +224,14 @@ TEST_F(ProgramTest, ToolsThatNeedNoTraining) {
   EXPECT_EQ(tessera("trian").exit_code, 2);
 }
 
+TEST_F(ProgramTest, OutputThatIsNotWrittenIsAnError) {
+  for (const char* command : {"env", "schedule --help"}) {
+    const Outcome outcome = run_shell(fmt::format("'{}' {} > /dev/full", TESSERA_PROGRAM, command));
+    EXPECT_EQ(outcome.exit_code, 1) << command;
+    EXPECT_EQ(outcome.error, "error: standard output was not written: No space left on device\n");
+  }
+}
+
 TEST_F(ProgramTest, BadInputIsNamed) {
   expect_bad_input("train " + run_file("a", "  zero_optimisation: {stage: 1}\n"),
                    {"zero_optimisation", "zero_optimization", "a.yaml:"});
