@@ -37,7 +37,11 @@ double largest_model(const engine::Estimate& estimate, double parameters, double
 }
 
 void print_stages(const engine::RunSetup& setup) {
-  const int ranks = setup.config.mesh.data, tensor = setup.config.mesh.tensor;
+  const config::MeshConfig& mesh = setup.config.mesh;
+  const int ranks = mesh.data;
+  std::string others;
+  if (mesh.sequence > 1) others += fmt::format(" x {} sequence-parallel", mesh.sequence);
+  if (mesh.tensor > 1) others += fmt::format(" x {} tensor-parallel", mesh.tensor);
   const auto parameters = static_cast<double>(setup.model->parameter_count());
   const config::EngineConfig& engine = setup.config.engine;
   const double node = static_cast<double>(available_host_memory());
@@ -48,14 +52,15 @@ void print_stages(const engine::RunSetup& setup) {
       engine.communication_dtype == engine.dtype
           ? ""
           : fmt::format(" (gradients sent in {})", to_string(engine.communication_dtype)),
-      ranks, tensor > 1 ? fmt::format(" x {} tensor-parallel", tensor) : "", engine.batch.micro,
-      setup.config.data.sequence_length, engine.batch.accumulation);
+      ranks, others, engine.batch.micro, setup.config.data.sequence_length,
+      engine.batch.accumulation);
   std::cout << fmt::format("{:>5} {:>12} {:>12} {:>12} {:>12} {:>12} {:>12} {:>12}  {}\n", "stage",
                            "parameters", "gradients", "optimizer", "gathered", "buckets",
                            "activations", "total", "largest model that fits");
   for (int stage = 0; stage <= 3; ++stage) {
     const engine::Estimate e = engine::estimate_run(*setup.model, setup.config, ranks, stage);
-    const double largest = largest_model(e, parameters, node / ranks / tensor);
+    const double largest =
+        largest_model(e, parameters, node / (ranks * mesh.sequence * mesh.tensor));
     std::cout << fmt::format("{:>5} {:>12} {:>12} {:>12} {:>12} {:>12} {:>12} {:>12}  {}\n", stage,
                              bytes(e.parameters), bytes(e.gradients), bytes(e.optimizer),
                              bytes(e.gathered), bytes(e.buckets), bytes(e.activations),

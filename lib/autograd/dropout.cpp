@@ -16,21 +16,38 @@
 namespace tessera::autograd {
 namespace {
 
+/// The kernel's calls, run by run.
+void drop(const Stream& stream, kernels::Dropout call, const DropoutSite& site) {
+  if (!site.runs) return kernels::dropout(stream, call);
+  const std::size_t element = size_of(call.dtype);
+  for (const Interval& run : *site.runs) {
+    call.count = run.size();
+    call.offset = site.offset + run.begin;
+    kernels::dropout(stream, call);
+    const std::size_t bytes = static_cast<std::size_t>(run.size()) * element;
+    call.x = static_cast<const std::byte*>(call.x) + bytes;
+    call.y = static_cast<std::byte*>(call.y) + bytes;
+    if (call.residual) call.residual = static_cast<const std::byte*>(call.residual) + bytes;
+  }
+}
+
 void run(const Stream& stream, const void* x, const Tensor* residual, const Tensor& y,
          const DropoutSite& site) {
   const ProfileScope profile("dropout, residual");
   if (site.probability > 0) {
-    kernels::dropout(stream, {.x = x,
-                              .residual = residual ? residual->data() : nullptr,
-                              .y = y.data(),
-                              .count = y.numel(),
-                              .offset = site.offset,
-                              .probability = site.probability,
-                              .seed = site.seed,
-                              .stream = site.stream,
-                              .dtype = y.dtype(),
-                              .variables = site.variables,
-                              .row_elements = site.row_elements});
+    drop(stream,
+         {.x = x,
+          .residual = residual ? residual->data() : nullptr,
+          .y = y.data(),
+          .count = y.numel(),
+          .offset = site.offset,
+          .probability = site.probability,
+          .seed = site.seed,
+          .stream = site.stream,
+          .dtype = y.dtype(),
+          .variables = site.variables,
+          .row_elements = site.row_elements},
+         site);
   } else if (residual != nullptr) {
     kernels::add(stream, residual->data(), x, y.data(), y.numel(), y.dtype());
   }

@@ -123,6 +123,7 @@ std::string to_yaml(const RunConfig& config) {
     // What mesh says already, and what follows from the rest.
     const bool follows = entry.path == "run.total_steps" ||
                          entry.path == "engine.data_parallel_size" ||
+                         entry.path == "engine.sequence_parallel_size" ||
                          entry.path.starts_with("engine.tensor_parallel.");
     if (entry.value != "null" && !follows) writer.add(entry);
   }

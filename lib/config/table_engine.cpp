@@ -64,12 +64,11 @@ void add_rest(RowList& rows) {
                  "a batch that an epoch cannot fill takes the rest from the next");
   rows.no_effect("vocabulary_size", integer(1), "null", "the model and the tokenizer say it");
   rows.not_yet("use_data_before_expert_parallelism", flag(), "false", "Order of expert groups.");
-  rows.planned("sequence_parallel_size", integer(1, 1e9), "1", "As mesh.sequence.",
-               "leave it at 1");
+  rows.supported("sequence_parallel_size", integer(1, 1e9), "null", "As mesh.sequence.");
   rows.supported("data_parallel_size", integer(1, 1e9).or_auto(), "null",
                  "As mesh.data, for configurations that come from DeepSpeed.");
   rows.no_effect("seq_parallel_communication_data_type", one_of({"fp32", "bf16", "fp16"}),
-                 "\"fp32\"", "there is no sequence parallelism yet");
+                 "\"fp32\"", "what attention exchanges travels in the run's type");
   rows.not_yet("use_node_local_storage", flag(), "false", "Checkpoints on each node's own disk.");
   rows.no_effect("load_universal_checkpoint", flag(), "false",
                  "every checkpoint fits every number of ranks");

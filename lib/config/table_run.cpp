@@ -76,6 +76,9 @@ void add_mesh(RowList& rows) {
   rows.section("mesh");
   rows.supported("data", integer(1, 1e9).or_auto(), "\"auto\"",
                  "Ranks over which data and ZeRO are divided. auto: what the other axes leave.");
+  rows.supported("sequence", integer(1, 1e9).or_auto(), "\"auto\"",
+                 "Ranks that share each sequence and exchange heads for tokens in attention. auto: "
+                 "as engine.sequence_parallel_size, else 1.");
   const auto planned = [&](const char* axis, const char* meaning) {
     rows.planned(axis, integer(1, 1e9).or_auto(), "\"auto\"", meaning, "leave it at 1");
   };
@@ -84,8 +87,6 @@ void add_mesh(RowList& rows) {
                  "vocabulary. auto: as engine.tensor_parallel, else 1.");
   planned("pipeline",
           "Ranks that hold consecutive layers. auto: as engine.pipeline.stages, else 1.");
-  planned("sequence",
-          "Ranks that share each sequence. auto: as engine.sequence_parallel_size, else 1.");
   rows.not_yet("expert", integer(1, 1e9), "1", "Data ranks that hold different experts.",
                "leave it at 1");
 }

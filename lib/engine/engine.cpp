@@ -34,7 +34,9 @@ Engine::~Engine() = default;
 
 std::vector<Communicator*> Engine::communicators() {
   std::vector<Communicator*> list = {&group_};
-  if (Communicator* const tensor = model_.options().tensor.group) list.push_back(tensor);
+  const nn::ModelOptions& model = model_.options();
+  if (model.sequence.size > 1) list.push_back(model.sequence.group);
+  if (model.tensor.group != nullptr) list.push_back(model.tensor.group);
   if (&everyone_ != &group_) list.push_back(&everyone_);
   return list;
 }
@@ -123,7 +125,7 @@ StepOutcome Engine::land() {
   const zero::StepResult result = optimizer_.finish_step();
   StepOutcome outcome;
   static_cast<StepStart&>(outcome) = flight.start;
-  if (counts_rows())
+  if (has_own_loss())
     for (const autograd::Loss& loss : flight.losses) outcome.loss += loss.sum();
   everyone_.all_reduce_scalars(std::span(&outcome.loss, 1), Reduction::sum);
   outcome.loss /= static_cast<double>(outcome.tokens);

@@ -80,7 +80,8 @@ Estimate estimate_run(const nn::Model& model, const config::RunConfig& config, i
                       int stage) {
   EstimateInput input = estimate_input(config);
   input.stage = stage;
-  Estimate estimate = estimate_states(make_layout(model, data_ranks), input);
+  Estimate estimate =
+      estimate_states(make_layout(model, data_ranks * model.options().sequence.size), input);
   const std::int64_t rows = std::max<std::int64_t>(1, config.engine.batch.micro);
   const std::int64_t positions = config.data.sequence_length;
   estimate.activations = model.activation_bytes(rows, positions);

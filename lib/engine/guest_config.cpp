@@ -2,6 +2,7 @@
 #include "tessera/engine/guest_config.hpp"
 
 #include <algorithm>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -26,10 +27,12 @@ GuestConfig read_guest_config(const std::string& text, int ranks) {
   facts.ranks = ranks;
   facts.bf16_instructions = has_bf16_instructions();
   config::resolve(run, facts);
-  TESSERA_CHECK(run.mesh.tensor == 1, Code::not_supported,
-                fmt::format("mesh.tensor is {}: programs that bring their own data train with the "
-                            "data axis only; leave it at 1",
-                            run.mesh.tensor));
+  for (const auto& [key, size] :
+       {std::pair("mesh.sequence", run.mesh.sequence), std::pair("mesh.tensor", run.mesh.tensor)})
+    TESSERA_CHECK(size == 1, Code::not_supported,
+                  fmt::format("{} is {}: programs that bring their own data train with the data "
+                              "axis only; leave it at 1",
+                              key, size));
   for (const std::string& notice : run.notices) log_info(notice);
 
   GuestConfig guest;

@@ -18,8 +18,10 @@ void open_tokenizer(RunSetup& setup, int ranks) {
   config::resolve(setup.config, run_facts(ranks, setup));
 }
 
-void open_model(RunSetup& setup, int ranks, const nn::TensorAxis& tensor) {
+void open_model(RunSetup& setup, int ranks, const nn::SequenceAxis& sequence,
+                const nn::TensorAxis& tensor) {
   nn::ModelOptions options = model_options(setup.config);
+  options.sequence = sequence;
   options.tensor = tensor;
   setup.model = nn::make_model(model_json(setup.config), options, setup.config.model.is_inline());
   config::resolve(setup.config, run_facts(ranks, setup));
@@ -30,6 +32,7 @@ void open_model(RunSetup& setup, int ranks, const nn::TensorAxis& tensor) {
                 fmt::format("data.sequence_length is {} but the model has {} positions: make it "
                             "shorter, or n_positions larger",
                             config.data.sequence_length, setup.model->positions()));
+  nn::token_shares(setup.model->options().sequence, config.data.sequence_length);  // or an error
   TESSERA_CHECK(
       setup.tokenizer->vocabulary_size() <= setup.model->vocabulary(), Code::invalid_config,
       fmt::format("the tokenizer '{}' has {} tokens but the model's vocab_size is {}: set "
@@ -38,10 +41,12 @@ void open_model(RunSetup& setup, int ranks, const nn::TensorAxis& tensor) {
                   setup.model->vocabulary(), setup.tokenizer->vocabulary_size()));
 }
 
-nn::TensorAxis tensor_axis(Mesh& mesh) {
-  if (mesh.size(Axis::tensor) == 1) return {};
-  Communicator& group = mesh.group(Axis::tensor);
-  return {group.size(), group.rank(), &group};
+/// nn::SequenceAxis or nn::TensorAxis.
+template <typename ModelAxis>
+ModelAxis open_axis(Mesh& mesh, Axis axis) {
+  if (mesh.size(axis) == 1) return {};
+  Communicator& group = mesh.group(axis);
+  return {.size = group.size(), .rank = group.rank(), .group = &group};
 }
 
 data::Sequences open_sequences(Runtime& runtime, const RunSetup& setup,
@@ -77,10 +82,12 @@ RunSetup open_run(Runtime& runtime, config::RunConfig config) {
   setup.config = std::move(config);
   setup.device = choose_device(runtime, setup.config.device);
   agreeing(runtime.world(), [&] { open_tokenizer(setup, runtime.size()); });
-  setup.mesh = std::make_unique<Mesh>(
-      runtime.world(), MeshShape{1, setup.config.mesh.data, 1, setup.config.mesh.tensor});
-  const nn::TensorAxis tensor = tensor_axis(*setup.mesh);
-  agreeing(runtime.world(), [&] { open_model(setup, runtime.size(), tensor); });
+  const config::MeshConfig& mesh = setup.config.mesh;
+  setup.mesh =
+      std::make_unique<Mesh>(runtime.world(), MeshShape{1, mesh.data, mesh.sequence, mesh.tensor});
+  const auto sequence = open_axis<nn::SequenceAxis>(*setup.mesh, Axis::sequence);
+  const auto tensor = open_axis<nn::TensorAxis>(*setup.mesh, Axis::tensor);
+  agreeing(runtime.world(), [&] { open_model(setup, runtime.size(), sequence, tensor); });
   const config::DataConfig& data = setup.config.data;
   data::Sequences all = open_sequences(runtime, setup, data.train, "data.train");
   if (!data.validation_files.empty()) {
@@ -100,7 +107,8 @@ RunSetup describe_run(int ranks, config::RunConfig config) {
   setup.config = std::move(config);
   setup.device.type = expected_device(setup.config.device);
   open_tokenizer(setup, ranks);
-  open_model(setup, ranks, {.size = setup.config.mesh.tensor});
+  open_model(setup, ranks, {.size = setup.config.mesh.sequence},
+             {.size = setup.config.mesh.tensor});
   return setup;
 }
 

@@ -67,10 +67,12 @@ Json layout_json(const zero::FlatLayout& layout) {
 }
 
 void add_traffic(Json& sum, const Json& counts) {
-  for (const auto& [operation, count] : counts.items())
+  for (const auto& [operation, count] : counts.items()) {
+    Json& total = sum[operation];
+    if (total.is_null()) total = {{"bytes", 0}, {"messages", 0}};
     for (const char* what : {"bytes", "messages"})
-      sum[operation][what] =
-          sum[operation].value(what, std::int64_t{0}) + count[what].get<std::int64_t>();
+      total[what] = total[what].get<std::int64_t>() + count[what].get<std::int64_t>();
+  }
 }
 
 // What all ranks sent, by operation: in all, and over the groups of each axis.
@@ -137,8 +139,8 @@ std::string make_summary(Runtime& runtime, Engine& engine, const RunFolder& fold
   Json summary;
   summary["ranks"] = world.size();
   summary["mesh"] = {{"pipeline", 1},
-                     {"data", group.size()},
-                     {"sequence", 1},
+                     {"data", engine.data_ranks()},
+                     {"sequence", engine.model().options().sequence.size},
                      {"tensor", engine.model().options().tensor.size},
                      {"expert", 1}};
   summary["nodes"] = nodes_json(world.nodes());

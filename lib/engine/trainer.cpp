@@ -165,8 +165,10 @@ void Trainer::load() {
 void Trainer::start() {
   check_memory(runtime_, *setup_.model, setup_.config, setup_.device);
   EngineOptions options = engine_options(setup_.config, setup_.device);
-  if (setup_.config.mesh.tensor > 1) options.zero.everyone = &setup_.mesh->group("data+tensor");
-  engine_.emplace(setup_.mesh->group("data"), *setup_.model, options);
+  const bool shared = setup_.config.mesh.sequence > 1;
+  if (setup_.config.mesh.tensor > 1)
+    options.zero.everyone = &setup_.mesh->group(shared ? "data+sequence+tensor" : "data+tensor");
+  engine_.emplace(setup_.mesh->group(shared ? "data+sequence" : "data"), *setup_.model, options);
   load();
   agreeing(runtime_.world(), [&] {
     if (!root()) return;
@@ -183,14 +185,13 @@ void Trainer::start() {
 StepStart Trainer::start_step() {
   const config::Batch& sizes = setup_.config.engine.batch;
   const std::int64_t length = setup_.config.data.sequence_length;
-  Communicator& group = engine_->group();
-  const data::BatchShape shape{sizes.micro, group.size(), sizes.accumulation};
+  const data::BatchShape shape{sizes.micro, engine_->data_ranks(), sizes.accumulation};
   std::vector<nn::Batch> batches;
   for (std::int64_t j = 0; j < sizes.accumulation; ++j) {
     nn::Batch batch;
     batch.ids = Tensor({sizes.micro, length}, DType::int32, {}, Purpose::workspace);
     batch.targets = Tensor({sizes.micro, length}, DType::int32, {}, Purpose::workspace);
-    batch.first_row = shape.first_row(j, group.rank());
+    batch.first_row = shape.first_row(j, engine_->data_rank());
     setup_.train->fill(engine_->samples() + batch.first_row, sizes.micro,
                        batch.ids.as<std::int32_t>(), batch.targets.as<std::int32_t>());
     batches.push_back(std::move(batch));

@@ -20,11 +20,6 @@ std::int64_t elements_of(const Shape& shape, int first_dimension) {
 
 }  // namespace
 
-Interval balanced_share(std::int64_t size, int ranks, int rank) {
-  const auto before = [&](std::int64_t r) { return size / ranks * r + std::min(r, size % ranks); };
-  return {before(rank), before(rank + 1)};
-}
-
 Partition::Partition(Shape logical) : logical_(logical), local_(std::move(logical)) {
   if (logical_.rank() > 0) inner_ = elements_of(logical_, 1);
 }

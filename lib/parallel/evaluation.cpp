@@ -33,16 +33,19 @@ std::int64_t count_valid(const Tensor& targets) {
 EvaluationResult evaluate(nn::Model& model, autograd::UnitHooks& hooks, Communicator& group,
                           std::int64_t rows, std::int64_t length, std::int64_t rows_per_rank,
                           const FillRow& fill, const Stream& stream) {
+  const nn::SequenceAxis& sequence = model.options().sequence;
+  const auto or_group = [&](Communicator* axis) -> Communicator& { return axis ? *axis : group; };
   const Traffic::Pause pause(group.traffic());
-  Communicator* const tensor_group = model.options().tensor.group;
-  const Traffic::Pause tensor_pause((tensor_group ? *tensor_group : group).traffic());
+  const Traffic::Pause tensor_pause(or_group(model.options().tensor.group).traffic());
+  const Traffic::Pause sequence_pause(or_group(sequence.group).traffic());
+  const int data_ranks = group.size() / sequence.size, data_rank = group.rank() / sequence.size;
   std::array<double, 2> totals = {0, 0};
-  for (std::int64_t round = 0; round < rows; round += rows_per_rank * group.size()) {
+  for (std::int64_t round = 0; round < rows; round += rows_per_rank * data_ranks) {
     const nn::Batch batch =
-        make_batch(round + group.rank() * rows_per_rank, rows_per_rank, rows, length, fill);
+        make_batch(round + data_rank * rows_per_rank, rows_per_rank, rows, length, fill);
     autograd::Tape tape(autograd::Recording::off, &hooks, stream);
     totals[0] += model.forward_loss(tape, batch.on(stream)).sum();
-    totals[1] += static_cast<double>(count_valid(batch.targets));
+    if (sequence.rank == 0) totals[1] += static_cast<double>(count_valid(batch.targets));
   }
   group.all_reduce_scalars(totals, Reduction::sum);
   return {totals[0], static_cast<std::int64_t>(totals[1])};

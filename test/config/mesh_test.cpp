@@ -92,10 +92,8 @@ TEST(Mesh, ContradictionsShowBothPlaces) {
   EXPECT_EQ(refusal([&] { described({}, 8, text); }),
             "invalid configuration: run.yaml:6: `engine.sequence_parallel_size` is 4, but "
             "`mesh.sequence` is 2 (run.yaml:7); they mean the same, say it once");
-  // Training would say besides that both are not available yet.
   EXPECT_THAT(refusal_of(text), AllOf(StartsWith("invalid configuration: "),
-                                      HasSubstr("but `mesh.sequence` is 2 (run.yaml:7)"),
-                                      HasSubstr("not available yet")));
+                                      HasSubstr("but `mesh.sequence` is 2 (run.yaml:7)")));
   for (const auto& [first, second] : std::vector<std::pair<std::string, std::string>>{
            {"mesh.data=1", "engine.data_parallel_size=2"},
            {"mesh.pipeline=1", "engine.pipeline.stages=2"},
@@ -127,18 +125,16 @@ TEST(Mesh, SizesThatDoNotFitTheRanksNameTheNearest) {
 TEST(Mesh, OtherAxesAreNotAvailableYet) {
   for (const auto& [set, rest] : std::vector<std::pair<std::string, std::string>>{
            {"mesh.pipeline=2", "`mesh.pipeline` is 2, which is not available yet; leave it at 1"},
-           {"mesh.sequence=2", "`mesh.sequence` is 2, which is not available yet; leave it at 1"},
            {"engine.pipeline.stages=2",
-            "`engine.pipeline.stages` is 2, which is not available yet; leave it at auto"},
-           {"engine.sequence_parallel_size=2",
-            "`engine.sequence_parallel_size` is 2, which is not available yet; leave it at 1"}}) {
+            "`engine.pipeline.stages` is 2, which is not available yet; leave it at auto"}}) {
     EXPECT_EQ(refusal_of(with_engine("  train_batch_size: 32\n"), {set}),
               fmt::format("not supported: --set: {}", rest));
     EXPECT_THAT(described({set}, 4).unavailable, ElementsAre(fmt::format("--set: {}", rest)));
     EXPECT_EQ(refusal_of(with_engine("  train_batch_size: 32\n"), {key_of(set) + "=1"}), "");
   }
-  EXPECT_TRUE(described({"mesh.tensor=2"}).unavailable.empty());
+  EXPECT_TRUE(described({"mesh.tensor=2", "mesh.sequence=2"}).unavailable.empty());
   EXPECT_EQ(refusal_of(with_engine("  train_batch_size: 32\n"), {kTensor + "=2"}), "");
+  EXPECT_EQ(refusal_of(with_engine("  train_batch_size: 32\n  sequence_parallel_size: 2\n")), "");
   EXPECT_THAT(refusal([] { described({"mesh.expert=2"}); }), StartsWith("not supported: --set: "));
   EXPECT_THAT(refusal([] { described({"mesh.tensor=0"}); }),
               StartsWith("invalid configuration: --set: `mesh.tensor` is 0; it must be"));

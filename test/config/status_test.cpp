@@ -39,7 +39,6 @@ TEST(Status, WhatIsNotAvailableYetIsRefusedOnlyWhenSwitchedOn) {
        "zero_optimization: {ignore_unused_parameters: true}"},
       {"sparse_attention: {block: 16}", "sparse_attention: null"},
       {"gradient_allreduce_op: sum", "gradient_allreduce_op: mean"},
-      {"sequence_parallel_size: 2", "sequence_parallel_size: 1"},
       {"activation_checkpointing: {cpu_checkpointing: true}",
        "activation_checkpointing: {cpu_checkpointing: false}"},
       {"tensorboard: {enabled: true, output_path: x}", "tensorboard: {enabled: false}"},
@@ -62,7 +61,7 @@ TEST(Status, WhatIsNotAvailableYetIsRefusedOnlyWhenSwitchedOn) {
 }
 
 TEST(Status, MeshAxesSayWhatComesLater) {
-  for (const char* set : {"mesh.pipeline=2", "mesh.sequence=2", "mesh.expert=2"})
+  for (const char* set : {"mesh.pipeline=2", "mesh.expert=2"})
     EXPECT_THAT(refusal_of(kRunFile, {set}), StartsWith("not supported: --set: ")) << set;
 }
 

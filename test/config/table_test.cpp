@@ -250,6 +250,7 @@ TEST(Table, EverySupportedKeyChangesTheConfiguration) {
       {"run.validate.batches", "7"},
       {"mesh.data", "2"},
       {"mesh.tensor", "2"},
+      {"mesh.sequence", "2"},
       {"comm.transport", "shm"},
       {"comm.device_transport", "mpi"},
       {"comm.nodes", "[[0]]"},
@@ -297,6 +298,7 @@ TEST(Table, EverySupportedKeyChangesTheConfiguration) {
                                    "engine.optimizer.params",
                                    "engine.scheduler.type",
                                    "engine.scheduler.params",
+                                   "engine.sequence_parallel_size",
                                    "engine.tensor_parallel.autotp_size",
                                    "engine.tensor_parallel.tp.tp_size"};
   RunConfig base = read_example();

@@ -14,6 +14,7 @@
 #include "tessera/device/stream.hpp"
 #include "tessera/kernels/activation.hpp"
 #include "tessera/kernels/adamw.hpp"
+#include "tessera/kernels/copy_blocks.hpp"
 #include "tessera/kernels/cross_entropy.hpp"
 #include "tessera/kernels/cross_entropy_slice.hpp"
 #include "tessera/kernels/dropout.hpp"
@@ -139,6 +140,16 @@ inline void sgd(Sgd args) {
   mirror_update(mirror, args);
   mirror(args.momentum_buffer, args.count, DType::fp32);
   mirror.run([&](const Stream& stream) { kernels::sgd(stream, args); });
+}
+
+inline void copy_blocks(CopyBlocks args) {
+  const auto extent = [&](const BlockStrides& strides) {
+    return (args.blocks - 1) * strides.block + (args.rows - 1) * strides.row + args.count;
+  };
+  Mirror mirror;
+  mirror(args.source, extent(args.source_strides), args.dtype);
+  mirror(args.target, extent(args.target_strides), args.dtype);
+  mirror.run([&](const Stream& stream) { kernels::copy_blocks(stream, args); });
 }
 
 inline void cross_entropy(CrossEntropy args) {

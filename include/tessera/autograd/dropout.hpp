@@ -3,8 +3,11 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
+#include <vector>
 
 #include "tessera/autograd/tape.hpp"
+#include "tessera/base/interval.hpp"
 #include "tessera/kernels/pass_variables.hpp"
 
 namespace tessera::autograd {
@@ -18,6 +21,9 @@ struct DropoutSite {
   // See kernels::Dropout.
   const kernels::PassVariables* variables = nullptr;
   std::int64_t row_elements = 0;
+  /// Where a rank has some elements of a tensor: the global indices of each neighbouring run,
+  /// counted from `offset`, in the order in which it has them. nullptr: all are neighbours.
+  std::shared_ptr<const std::vector<Interval>> runs{};
 };
 
 /// Saves nothing: the mask is drawn again.

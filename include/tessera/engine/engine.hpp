@@ -60,8 +60,10 @@ struct StepOutcome : StepStart {
   std::string skipped_reason;
 };
 
-/// A model with its partitioned optimizer over one data-parallel group. Where the model is split
-/// over a tensor group (nn::TensorAxis), zero::Options::everyone has the ranks of both axes.
+/// A model with its partitioned optimizer over one data-parallel group. Where ranks share sequences
+/// (nn::SequenceAxis), the group has the ranks of both axes, those of a sequence group next to each
+/// other, which are given the same rows. Where the model is split over a tensor group
+/// (nn::TensorAxis), zero::Options::everyone has the ranks of all axes.
 ///
 /// Collective: everything but the queries, over everyone(), in the same order on every rank. Groups
 /// and `model` must outlive it.
@@ -70,8 +72,11 @@ class Engine {
   Engine(Communicator& group, nn::Network& model, const EngineOptions& options);
   ~Engine();
 
-  /// The data-parallel ranks; each has rows of its own.
+  /// The ranks that divide gradients, states and parameters among them.
   Communicator& group() { return group_; }
+  /// How many of them have rows of their own, and which rows are this rank's.
+  int data_ranks() const { return group_.size() / model_.options().sequence.size; }
+  int data_rank() const { return group_.rank() / model_.options().sequence.size; }
   /// All ranks that train the model.
   Communicator& everyone() { return everyone_; }
   /// The communicators that training uses, each once.
@@ -162,8 +167,10 @@ class Engine {
   checkpoint::State state(const std::string& client_state) const;
   void load_counters(const checkpoint::Reader& reader, const LoadOptions& options);
 
+  /// Of the ranks that find the same loss one brings it.
+  bool has_own_loss() const { return model_.options().tensor.rank == 0; }
   /// Of the ranks that have the same rows one brings what is counted over everyone.
-  bool counts_rows() const { return model_.options().tensor.rank == 0; }
+  bool counts_rows() const { return has_own_loss() && model_.options().sequence.rank == 0; }
 
   Communicator& group_;
   Communicator& everyone_;

@@ -14,6 +14,7 @@
 #include "tessera/autograd/tape.hpp"
 #include "tessera/nn/kv_cache.hpp"
 #include "tessera/nn/parameter.hpp"
+#include "tessera/nn/sequence_axis.hpp"
 #include "tessera/nn/standardization.hpp"
 
 namespace tessera {
@@ -41,6 +42,7 @@ struct ModelOptions {
   DType dtype = DType::fp32;  // of parameters and activations: fp32, bf16 or fp16
   Recompute recompute = Recompute::none;
   TensorAxis tensor{};
+  SequenceAxis sequence{};
 };
 
 /// A program's own loss: takes a network's outputs [samples, outputs] fp32, as predict() returns
@@ -49,8 +51,8 @@ using LossFunction = std::function<double(const Tensor& outputs, const Tensor& g
 
 /// One micro-batch of one rank.
 struct Batch {
-  // Of a language model [rows, positions] int32, where a target is the id that should follow
-  // (negative: none); of other networks what they say.
+  // Of a language model [rows, positions] int32, whole rows on every rank of a sequence group,
+  // where a target is the id that should follow (negative: none); of other networks what they say.
   Tensor ids;
   Tensor targets;
   std::int64_t first_row = 0;  // global index of row 0 in the step's global batch (keys dropout)
@@ -96,9 +98,9 @@ class Network {
 
   /// The configuration that it is built from, a JSON object with `model_type`.
   virtual std::string config_json() const = 0;
-  /// The sum of the losses of a micro-batch, the same on every rank of the tensor group. On a
-  /// recording tape it is known, and gradients are
-  /// there, after tape.backward(); see autograd::Loss.
+  /// The sum of the losses of a micro-batch: of this rank's tokens where a sequence group shares
+  /// its rows, the same on every rank of the tensor group. On a recording tape it is known, and
+  /// gradients are there, after tape.backward(); see autograd::Loss.
   virtual autograd::Loss forward_loss(autograd::Tape& tape, const Batch& batch) = 0;
   /// How many losses forward_loss() adds up: a step's loss is their mean.
   virtual std::int64_t count_targets(const Tensor& targets) const = 0;

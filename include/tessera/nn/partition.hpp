@@ -5,21 +5,13 @@
 #include <cstdint>
 #include <vector>
 
+#include "tessera/base/interval.hpp"
 #include "tessera/base/shape.hpp"
 
 namespace tessera::nn {
 
-/// Indices begin, …, end - 1.
-struct Interval {
-  std::int64_t begin = 0;
-  std::int64_t end = 0;
-  std::int64_t size() const { return end - begin; }
-  bool operator==(const Interval&) const = default;
-};
-
-/// Rank's share of `size` things that are dealt out in order; the first size % ranks ranks get one
-/// more.
-Interval balanced_share(std::int64_t size, int ranks, int rank);
+using tessera::balanced_share;
+using tessera::Interval;
 
 /// `rows` runs of `count` neighbouring elements, `local_stride` and `logical_stride` apart.
 struct Runs {

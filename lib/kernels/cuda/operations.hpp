@@ -9,6 +9,7 @@
 #include "tessera/kernels/activation.hpp"
 #include "tessera/kernels/adamw.hpp"
 #include "tessera/kernels/attention.hpp"
+#include "tessera/kernels/copy_blocks.hpp"
 #include "tessera/kernels/cross_entropy.hpp"
 #include "tessera/kernels/cross_entropy_slice.hpp"
 #include "tessera/kernels/dropout.hpp"
@@ -37,6 +38,7 @@ void attention_backward(const Stream& stream, const AttentionBackward& args);
 bool cudnn_attention_forward(const Stream& stream, const AttentionForward& args);
 bool cudnn_attention_backward(const Stream& stream, const AttentionBackward& args);
 std::string cudnn_version();
+void copy_blocks(const Stream& stream, const CopyBlocks& args);
 void cross_entropy(const Stream& stream, const CrossEntropy& args);
 void cross_entropy_slice_begin(const Stream& stream, const CrossEntropySlice& args);
 void cross_entropy_slice_rescale(const Stream& stream, const CrossEntropySlice& args);

@@ -14,8 +14,10 @@
 #include "tessera/autograd/layer_norm.hpp"
 #include "tessera/autograd/linear.hpp"
 #include "tessera/autograd/reduce_gradient.hpp"
+#include "tessera/autograd/ulysses_attention.hpp"
 #include "tessera/base/error.hpp"
 #include "tessera/base/random.hpp"
+#include "tessera/kernels/copy_blocks.hpp"
 #include "tessera/kernels/embedding.hpp"
 #include "tessera/kernels/gemm.hpp"
 
@@ -83,6 +85,7 @@ Gpt2::Gpt2(const Gpt2Config& config, const ModelOptions& options)
                             to_string(options.dtype)));
   const std::int64_t width = config_.n_embd;
   shares_ = gpt2_shares(config_, options_.tensor);
+  check_sequence_axis(config_, options_);
   wte_ = vocabulary_table();
   wpe_ = Parameter(Shape{config_.n_positions, width}, normal(config_.initializer_range));
   for (std::int64_t layer = 0; layer < config_.n_layer; ++layer) add_block();
@@ -161,18 +164,21 @@ void Gpt2::check_ids(const Tensor& ids, std::int64_t past) const {
 }
 
 void Gpt2::require_group() const {
-  TESSERA_CHECK(options_.tensor.size == 1 || options_.tensor.group != nullptr,
-                Code::invalid_argument,
-                fmt::format("this is rank {} of {} of a tensor axis without its group: parameters "
-                            "to look at, nothing to compute with",
-                            options_.tensor.rank, options_.tensor.size));
+  const auto require = [](const char* name, const auto& axis) {
+    TESSERA_CHECK(axis.size == 1 || axis.group != nullptr, Code::invalid_argument,
+                  fmt::format("this is rank {} of {} of a {} axis without its group: parameters to "
+                              "look at, nothing to compute with",
+                              axis.rank, axis.size, name));
+  };
+  require("tensor", options_.tensor);
+  require("sequence", options_.sequence);
 }
 
 void Gpt2::require_whole(const char* what) const {
-  TESSERA_CHECK(options_.tensor.size == 1, Code::not_supported,
+  TESSERA_CHECK(is_whole(), Code::not_supported,
                 fmt::format("{} of a model that is split over {} ranks are not available yet: load "
-                            "its checkpoint without a tensor axis",
-                            what, options_.tensor.size));
+                            "its checkpoint without a tensor or sequence axis",
+                            what, options_.tensor.size * options_.sequence.size));
 }
 
 void Gpt2::check(const Tensor& ids, const Tensor* targets) const {
@@ -196,7 +202,8 @@ autograd::DropoutSite Gpt2::dropout_site(const Pass& pass, std::int64_t site,
   return {.probability = static_cast<float>(probability),
           .seed = pass.seed,
           .stream = mix(pass.step, static_cast<std::uint64_t>(site)),
-          .offset = pass.first_row * pass.positions * config_.n_embd};
+          .offset = pass.first_row * pass.positions * config_.n_embd,
+          .runs = pass.runs};
 }
 
 float Gpt2::attention_scale(std::int64_t layer) const {
@@ -208,7 +215,8 @@ float Gpt2::attention_scale(std::int64_t layer) const {
 
 Value Gpt2::embed(Tape& tape, const Pass& pass, const Tensor& ids) {
   const std::int64_t past = pass.cache ? pass.cache->length : 0;
-  const Tensor positions = position_ids(tape.stream(), ids.size(0), ids.size(1), past);
+  const Tensor positions = own_tokens(
+      tape.stream(), pass, position_ids(tape.stream(), ids.size(0), pass.positions, past));
   return autograd::dropout(
       tape, autograd::embedding(tape, wte_, ids, &wpe_, positions, vocabulary_part()),
       dropout_site(pass, kEmbeddingSite, config_.embd_pdrop));
@@ -231,14 +239,15 @@ Value Gpt2::row_output(Tape& tape, const Value& x, Conv1DParameters& p) {
 
 Value Gpt2::attend(Tape& tape, const Pass& pass, std::int64_t layer, const Value& qkv) {
   if (pass.cache != nullptr) return attend_cached(tape, pass, layer, qkv.data());
-  return autograd::self_attention(
-      tape, qkv,
-      {.heads = shares_.heads.size(),
-       .scale = attention_scale(layer),
-       .dropout = dropout_site(pass, kSitesPerBlock * layer + attention_site, config_.attn_pdrop),
-       .batch_offset = pass.memory != nullptr ? 0 : pass.first_row,
-       .head_offset = shares_.heads.begin,
-       .all_heads = config_.n_head});
+  const autograd::SelfAttention options{
+      .heads = shares_.heads.size(),
+      .scale = attention_scale(layer),
+      .dropout = dropout_site(pass, kSitesPerBlock * layer + attention_site, config_.attn_pdrop),
+      .batch_offset = pass.memory != nullptr ? 0 : pass.first_row,
+      .head_offset = shares_.heads.begin,
+      .all_heads = config_.n_head};
+  if (!pass.shards) return autograd::self_attention(tape, qkv, options);
+  return autograd::ulysses_attention(tape, qkv, options, pass.shards);
 }
 
 Value Gpt2::block_body(Tape& tape, const Pass& pass, std::int64_t layer, const Value& x) {
@@ -303,18 +312,54 @@ auto Gpt2::with_head(Tape& tape, const Value& x, Head head) {
   return result;
 }
 
+Gpt2::Pass Gpt2::training_pass(const Batch& batch) const {
+  Pass pass{.dropout = batch.training,
+            .seed = batch.seed,
+            .step = batch.step,
+            .first_row = batch.first_row,
+            .positions = batch.ids.size(1),
+            .memory = batch.memory};
+  if (options_.sequence.size == 1) return pass;
+  auto tokens = token_shares(options_.sequence, pass.positions);
+  std::vector<Interval> runs;
+  for (std::int64_t row = 0; row < batch.ids.size(0); ++row)
+    for (const Interval& piece : tokens[static_cast<std::size_t>(options_.sequence.rank)])
+      runs.push_back({(row * pass.positions + piece.begin) * config_.n_embd,
+                      (row * pass.positions + piece.end) * config_.n_embd});
+  pass.shards = std::make_shared<const autograd::SequenceShards>(
+      autograd::SequenceShards{options_.sequence.group, std::move(tokens)});
+  pass.runs = std::make_shared<const std::vector<Interval>>(std::move(runs));
+  return pass;
+}
+
+Tensor Gpt2::own_tokens(const Stream& stream, const Pass& pass, const Tensor& whole) const {
+  if (!pass.shards) return whole;
+  const auto rank = static_cast<std::size_t>(options_.sequence.rank);
+  const std::int64_t rows = whole.numel() / pass.positions, count = pass.shards->count(rank);
+  Tensor own(Shape{rows, count}, whole.dtype(), whole.device());
+  std::int64_t begin = 0;
+  for (const Interval& piece : pass.shards->tokens[rank]) {
+    kernels::copy_blocks(stream, {.source = whole.as<std::int32_t>() + piece.begin,
+                                  .target = own.as<std::int32_t>() + begin,
+                                  .blocks = rows,
+                                  .rows = 1,
+                                  .count = piece.size(),
+                                  .source_strides = {pass.positions, 0},
+                                  .target_strides = {count, 0},
+                                  .dtype = whole.dtype()});
+    begin += piece.size();
+  }
+  return own;
+}
+
 autograd::Loss Gpt2::forward_loss(Tape& tape, const Batch& batch) {
-  check_ids(batch.ids, 0);
+  check(batch.ids, &batch.targets);
   require_group();
-  const Pass pass{.dropout = batch.training,
-                  .seed = batch.seed,
-                  .step = batch.step,
-                  .first_row = batch.first_row,
-                  .positions = batch.ids.size(1),
-                  .memory = batch.memory,
-                  .cache = nullptr};
-  return with_head(tape, blocks(tape, pass, batch.ids), [&](const Value& hidden) {
-    return autograd::head_loss(tape, hidden, head_weight(), batch.targets, batch.gradient_scale,
+  const Pass pass = training_pass(batch);
+  const Tensor ids = own_tokens(tape.stream(), pass, batch.ids);
+  const Tensor targets = own_tokens(tape.stream(), pass, batch.targets);
+  return with_head(tape, blocks(tape, pass, ids), [&](const Value& hidden) {
+    return autograd::head_loss(tape, hidden, head_weight(), targets, batch.gradient_scale,
                                batch.memory, vocabulary_part());
   });
 }

@@ -3,7 +3,10 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
+#include <vector>
 
+#include "tessera/autograd/sequence_shards.hpp"
 #include "tessera/nn/models/gpt2.hpp"
 
 namespace tessera::nn {
@@ -14,9 +17,12 @@ struct Gpt2::Pass {
   std::uint64_t seed = 0;
   std::uint64_t step = 0;
   std::int64_t first_row = 0;
-  std::int64_t positions = 0;                    // of one row in this pass
+  std::int64_t positions = 0;                    // of one whole row in this pass
   const autograd::PassMemory* memory = nullptr;  // instead of step and first_row
-  KvCache* cache = nullptr;                      // earlier positions; only on tapes that are off
+  // Where ranks share the rows: the tokens of each, and the elements of this rank's activations.
+  std::shared_ptr<const autograd::SequenceShards> shards{};
+  std::shared_ptr<const std::vector<Interval>> runs{};
+  KvCache* cache = nullptr;  // earlier positions; only on tapes that are off
 };
 
 }  // namespace tessera::nn

@@ -71,8 +71,8 @@ class Gpt2 final : public Model {
 
   void check(const Tensor& ids, const Tensor* targets) const override;
   autograd::Loss forward_loss(autograd::Tape& tape, const Batch& batch) override;
-  /// Not with a tensor axis: its sums go through other streams.
-  bool can_be_recorded() const override { return options_.tensor.size == 1; }
+  /// Not where ranks share the work: what they exchange goes through other streams.
+  bool can_be_recorded() const override { return is_whole(); }
   Tensor logits(autograd::Tape& tape, const Tensor& ids) override;
   KvCache make_cache(std::int64_t rows, std::int64_t capacity, Device device = {}) const override;
   Tensor forward_cached(autograd::Tape& tape, const Tensor& ids, KvCache& cache) override;
@@ -93,6 +93,16 @@ class Gpt2 final : public Model {
 
  private:
   struct Pass;  // what the blocks of one pass share
+
+  /// This rank computes alone.
+  bool is_whole() const { return options_.tensor.size == 1 && options_.sequence.size == 1; }
+  /// Heads whose attention this rank computes, for all positions.
+  std::int64_t attention_heads() const;
+  /// What attention keeps for the backward pass.
+  std::int64_t attention_bytes(std::int64_t rows, std::int64_t positions) const;
+  Pass training_pass(const Batch& batch) const;
+  /// This rank's tokens of whole rows [rows, positions] int32.
+  Tensor own_tokens(const Stream& stream, const Pass& pass, const Tensor& whole) const;
 
   /// Weights of which a rank has columns: with its part of the bias.
   Conv1DParameters column_parallel(std::int64_t inputs, std::int64_t outputs,
