@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 
 #include "tessera/base/cpu_features.hpp"
+#include "tessera/base/file.hpp"
 #include "tessera/base/number_format.hpp"
 #include "tessera/checkpoint/library_version.hpp"
 #include "tessera/comm/device_transport.hpp"
@@ -18,6 +19,7 @@
 #include "tessera/device/memory.hpp"
 #include "tessera/kernels/attention.hpp"
 
+#include "apps/tessera/calibrate.hpp"
 #include "apps/tessera/session.hpp"
 
 namespace tessera::app {
@@ -117,23 +119,57 @@ void print_table(const Json& env) {
   }
 }
 
+struct Arguments {
+  bool json = false;
+  std::string calibration;
+};
+
+// The transport is that of training: `auto`.
+void write_calibration(Runtime& runtime, const std::string& file) {
+  const planning::Machine machine = calibrate(runtime);
+  agreeing(runtime.world(), [&] {
+    if (runtime.rank() == 0) write_text(file, to_json(machine));
+  });
+  if (runtime.rank() != 0) return;
+  const auto rate = [](double value) { return format_bytes(value) + "/s"; };
+  fmt::print(
+      "a rank of {}, {} a node:\nproducts    {}FLOP/s in fp32, {}FLOP/s in bf16, half of it with "
+      "{:.0f} columns\nmemory      {}\nnode        {} sent by each rank of an all-reduce, {:.1f} "
+      "us "
+      "a step\nnetwork     {}, {:.1f} us{}\nwritten to {}: tessera plan RUN.yaml --machine {}\n",
+      machine.name, machine.ranks_per_node, format_count(machine.flops_fp32),
+      format_count(machine.flops_half), machine.half_width, rate(machine.memory_bandwidth),
+      rate(machine.node.bandwidth), 1e6 * machine.node.latency, rate(machine.network.bandwidth),
+      1e6 * machine.network.latency,
+      runtime.local_size() < runtime.size() ? "" : " (one node: taken from it)", file, file);
+}
+
+void print_env(Runtime& runtime, bool json) {
+  const int threads = choose_threads(runtime, 0);
+  const Json env = describe(runtime, threads);
+  if (runtime.rank() != 0) return;
+  if (json)
+    std::cout << env.dump(2) << '\n';
+  else
+    print_table(env);
+}
+
 }  // namespace
 
 void add_env(CLI::App& app, Command& command) {
-  auto json = std::make_shared<bool>(false);
+  auto arguments = std::make_shared<Arguments>();
   CLI::App* sub =
       app.add_subcommand("env", "Show versions, devices, transports, threads and what is missing");
-  sub->add_flag("--json", *json, "Print JSON");
-  sub->callback([&command, json] {
-    command = [json] {
-      return on_all_ranks({}, [json](Runtime& runtime) {
-        const int threads = choose_threads(runtime, 0);
-        const Json env = describe(runtime, threads);
-        if (runtime.rank() != 0) return;
-        if (*json)
-          std::cout << env.dump(2) << '\n';
-        else
-          print_table(env);
+  sub->add_flag("--json", arguments->json, "Print JSON");
+  sub->add_option("--calibrate", arguments->calibration,
+                  "Measure these ranks for a few seconds and write the file that plan --machine "
+                  "reads");
+  sub->callback([&command, arguments] {
+    command = [arguments] {
+      return on_all_ranks({}, [arguments](Runtime& runtime) {
+        if (arguments->calibration.empty()) return print_env(runtime, arguments->json);
+        choose_threads(runtime, 0);
+        write_calibration(runtime, arguments->calibration);
       });
     };
   });

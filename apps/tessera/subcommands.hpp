@@ -23,6 +23,7 @@ void add_inspect(CLI::App& app, Command& command);
 void add_config(CLI::App& app, Command& command);
 void add_schedule(CLI::App& app, Command& command);
 void add_estimate(CLI::App& app, Command& command);
+void add_plan(CLI::App& app, Command& command);
 void add_env(CLI::App& app, Command& command);
 void add_launch(CLI::App& app, Command& command);
 

@@ -1,0 +1,284 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tessera/planning/forecast.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+#include "tessera/base/shape.hpp"
+#include "tessera/engine/estimate.hpp"
+
+namespace tessera::planning {
+namespace {
+
+using config::Recompute;
+
+/// The quantities of one rank in the middle of the pipeline, from which everything is put together.
+class Accountant {
+ public:
+  Accountant(const Workload& work, const Machine& machine, const Layout& layout)
+      : work_(work), model_(work.model), machine_(machine), layout_(layout) {}
+
+  Forecast account() const {
+    Forecast result;
+    result.memory = memory();
+    result.traffic = traffic();
+    result.seconds = seconds();
+    const TimeForecast& time = result.seconds;
+    const double piped = time.compute + time.tensor + time.sequence + time.bubble;
+    result.bubble_fraction = time.bubble / piped;
+    result.flops_per_rank = work_.model_flops() / time.total() / layout_.mesh.ranks();
+    result.tokens_per_second = work_.tokens() / time.total();
+    return result;
+  }
+
+ private:
+  int tensor() const { return layout_.mesh.tensor; }
+  int sequence() const { return layout_.mesh.sequence; }
+  int stages() const { return layout_.mesh.pipeline; }
+  int replicas() const { return layout_.mesh.data * sequence(); }
+  std::int64_t element() const { return static_cast<std::int64_t>(size_of(work_.dtype)); }
+  std::int64_t accumulation() const { return layout_.accumulation(work_); }
+  double micro_batches() const { return static_cast<double>(accumulation()); }
+  std::int64_t layers() const { return ceil_divide(model_.layers, stages()); }
+  std::int64_t tokens() const {
+    return layout_.micro_batch * ceil_divide(work_.length, sequence());
+  }
+  /// Of the residual stream of a micro-batch, and of what is split over the tensor group of it.
+  double state_bytes() const { return static_cast<double>(tokens() * model_.hidden * element()); }
+  double rows() const { return static_cast<double>(layout_.micro_batch); }
+  double length() const { return static_cast<double>(work_.length); }
+  /// Ranks among which the work of a layer is divided.
+  double workers() const { return static_cast<double>(tensor()) * sequence(); }
+
+  // --- memory ---
+
+  std::int64_t split(std::int64_t elements) const { return ceil_divide(elements, tensor()); }
+
+  zero::FlatLayout first_stage() const {
+    const std::int64_t whole = 6 * model_.hidden;  // two norms, two biases of the residual stream
+    const std::int64_t layer = split(model_.layer_parameters() - whole) + whole;
+    zero::FlatLayout flat(replicas());
+    flat.begin_unit("embedding");
+    flat.add("embedding", {split(model_.vocabulary * model_.hidden) +
+                           model_.positions * model_.hidden + 2 * model_.hidden});
+    for (std::int64_t i = 0; i < layers(); ++i) {
+      const std::string name = std::to_string(i);
+      flat.begin_unit(name);
+      flat.add(name, {layer});
+    }
+    return flat;
+  }
+
+  engine::Estimate states() const {
+    engine::EstimateInput input;
+    input.stage = layout_.stage;
+    input.dtype = work_.dtype;
+    input.accumulation = accumulation();
+    input.accumulation_dtype = work_.accumulation_dtype;
+    input.states = work_.states;
+    return engine::estimate_states(first_stage(), input);
+  }
+
+  /// As nn::Gpt2::activation_bytes, for the layers of the first stage and all micro-batches that
+  /// are on their way there.
+  std::int64_t activations() const {
+    const std::int64_t shards = layout_.sequence_parallel ? tensor() : 1;
+    const std::int64_t state = ceil_divide(tokens(), shards) * model_.hidden * element();
+    const std::int64_t heads = tokens() * split(model_.hidden) * element();
+    const std::int64_t inner = tokens() * split(model_.inner) * element();
+    const std::int64_t statistics = 4 * tokens() * split(model_.heads) + 16 * tokens();
+    const std::int64_t scores =
+        work_.fused_attention ? 0
+                              : 5 * element() / 2 * split(model_.heads) * tokens() * work_.length;
+    const std::int64_t block = 4 * state + 4 * heads + 2 * inner + statistics + scores;
+    const std::int64_t backward = (work_.dropout ? 2 : 1) * state + inner;
+    const std::int64_t head = 3 * state + 8 * tokens();
+    const std::int64_t kept = layers() * in_flight();
+    switch (layout_.recompute) {
+      case Recompute::none:
+        return 4 * tokens() + kept * block + std::max(head, backward);
+      case Recompute::selective:
+        return 4 * tokens() + std::max(head, backward + inner) +
+               kept * (work_.fused_attention ? block - 2 * state - inner : block - scores);
+      case Recompute::full:
+        return 4 * tokens() + kept * state + std::max(head, block - state + backward);
+    }
+    return 0;
+  }
+
+  std::int64_t in_flight() const {
+    if (layout_.schedule == parallel::PipelineKind::gpipe) return accumulation();
+    const std::int64_t extra =
+        layout_.chunks > 1 ? ceil_divide(std::int64_t{stages()} - 1, layout_.chunks) : 0;
+    return std::min<std::int64_t>(stages() + extra, accumulation());
+  }
+
+  MemoryForecast memory() const { return {states().total(), activations()}; }
+
+  // --- traffic ---
+
+  /// All-reduces of the residual stream of a layer and micro-batch.
+  double all_reduces(bool of_forward) const {
+    if (tensor() == 1) return 0;
+    if (of_forward) return 2;
+    const double again = layout_.recompute == Recompute::full ? 2 : 0;
+    return 2 + again + (layout_.sequence_parallel ? 1 : 0);
+  }
+  double all_reduce_bytes() const { return 2 * (tensor() - 1) * state_bytes() / tensor(); }
+
+  /// Of the cheaper of Ulysses and ring attention.
+  double sequence_bytes(bool of_forward) const {
+    const double c = sequence(), width = state_bytes() / tensor();
+    const double again = of_forward || layout_.recompute != Recompute::full ? 0 : 1;
+    const double ulysses = (c - 1) / c * 4 * width * (1 + again);
+    const double ring = (c - 1) * 2 * width * (of_forward ? 1 : 2 + again);
+    return std::min(ulysses, ring);
+  }
+
+  double message_bytes() const {
+    return stages() == 1 ? 0 : state_bytes() / (layout_.sequence_parallel ? tensor() : 1);
+  }
+
+  double parameter_bytes() const {
+    const std::int64_t all = first_stage().padded() * element();
+    return static_cast<double>(all) * (replicas() - 1) / replicas();
+  }
+
+  TrafficForecast traffic() const {
+    const double passes = micro_batches() * static_cast<double>(layers());
+    const double ends = stages() == 1 && tensor() > 1 ? 2 : 0;  // embedding and head
+    TrafficForecast sent;
+    sent.tensor = all_reduce_bytes() *
+                  (passes * (all_reduces(true) + all_reduces(false)) + micro_batches() * ends);
+    sent.sequence = passes * (sequence_bytes(true) + sequence_bytes(false));
+    sent.pipeline = 2 * micro_batches() * layout_.chunks * message_bytes();
+    const double k = micro_batches();
+    sent.data = parameter_bytes() * (layout_.stage == 3 ? 3 * k : layout_.stage == 2 ? k + 1 : 2);
+    return sent;
+  }
+
+  // --- time ---
+
+  double rate() const {
+    return machine_.flops(work_.dtype, static_cast<double>(model_.hidden) / tensor());
+  }
+
+  /// Read and written by a layer's forward beside its products.
+  double moved_bytes() const {
+    const double t = tensor(), wide = 2.0 * static_cast<double>(model_.inner) /
+                                      static_cast<double>(model_.hidden);
+    const double whole = layout_.sequence_parallel ? 10 / t : 10;
+    return state_bytes() * (whole + (8 + wide) / t) + score_bytes();
+  }
+  double score_bytes() const {
+    if (work_.fused_attention) return 0;
+    return 5 * static_cast<double>(element() * model_.heads) * rows() * length() * length() /
+           workers();
+  }
+
+  double layer_forward() const {
+    return model_.layer_flops(rows(), length()) / workers() / rate() +
+           moved_bytes() / machine_.memory_bandwidth;
+  }
+
+  double layer_recompute() const {
+    if (layout_.recompute == Recompute::none) return 0;
+    if (layout_.recompute == Recompute::full) return layer_forward();
+    if (!work_.fused_attention) {
+      const double scores = 4 * rows() * length() * length() * static_cast<double>(model_.hidden);
+      return scores / workers() / rate() + score_bytes() / machine_.memory_bandwidth;
+    }
+    const double wide =
+        2.0 * static_cast<double>(model_.inner) / static_cast<double>(model_.hidden) / tensor();
+    return state_bytes() * (4 + wide) / machine_.memory_bandwidth;
+  }
+
+  double head() const { return 3 * model_.head_flops(rows(), length()) / workers() / rate(); }
+
+  double tensor_seconds(double all_reduces) const {
+    const Link& link = machine_.link(tensor());
+    const double steps = 2 * std::ceil(std::log2(tensor()));
+    return all_reduces * (all_reduce_bytes() / link.bandwidth + steps * link.latency);
+  }
+
+  double sequence_seconds(bool of_forward) const {
+    if (sequence() == 1) return 0;
+    const Link& link = machine_.link(tensor() * sequence());
+    return sequence_bytes(of_forward) / link.bandwidth + 4 * (sequence() - 1) * link.latency;
+  }
+
+  double bubbles(double forward, double backward) const {
+    switch (layout_.schedule) {
+      case parallel::PipelineKind::zero_bubble:  // weight gradients fill half of a backward
+        return (stages() - 1) * forward;
+      case parallel::PipelineKind::zb_v:
+        return 0;
+      default:
+        return (stages() - 1) * (forward + backward) / layout_.chunks;
+    }
+  }
+
+  double data_seconds(double pass, double last_backward) const {
+    if (replicas() == 1) return 0;
+    const Link& link = machine_.link(replicas() * tensor());
+    const double one =
+        parameter_bytes() / link.bandwidth + std::ceil(std::log2(replicas())) * link.latency;
+    const double k = micro_batches();
+    const auto beside = [&](double sent, double work) {
+      return machine_.overlaps ? std::max(0.0, sent - work) : sent;
+    };
+    switch (layout_.stage) {
+      case 0:
+        return beside(2 * one, last_backward);
+      case 1:
+        return beside(one, last_backward) + one;
+      case 2:
+        return k * beside(one, last_backward) + one;
+      default:
+        return k * beside(3 * one, pass);
+    }
+  }
+
+  double optimizer_seconds() const {
+    const std::int64_t elements = first_stage().padded() / (layout_.stage == 0 ? 1 : replicas());
+    return 28 * static_cast<double>(elements) / machine_.memory_bandwidth;
+  }
+
+  TimeForecast seconds() const {
+    const double m = micro_batches(), l = static_cast<double>(layers());
+    const double forward = l * layer_forward(),
+                 backward = l * (2 * layer_forward() + layer_recompute());
+    const double tensor_forward = l * tensor_seconds(all_reduces(true));
+    const double tensor_backward = l * tensor_seconds(all_reduces(false));
+    const double sequence_forward = l * sequence_seconds(true);
+    const double sequence_backward = l * sequence_seconds(false);
+    TimeForecast time;
+    time.compute = m * (forward + backward + head());
+    time.tensor = m * (tensor_forward + tensor_backward);
+    time.sequence = m * (sequence_forward + sequence_backward);
+    const double whole_forward = forward + tensor_forward + sequence_forward + head() / 3;
+    const double whole_backward = backward + tensor_backward + sequence_backward + head() * 2 / 3;
+    time.bubble = bubbles(whole_forward, whole_backward);
+    if (stages() > 1) {
+      const Link& link = machine_.link(replicas() * tensor() + 1);
+      const double message = message_bytes() / link.bandwidth + link.latency;
+      time.pipeline = 2 * message * (machine_.overlaps ? stages() - 1 : m * layout_.chunks);
+    }
+    time.data = data_seconds(whole_forward + whole_backward, whole_backward);
+    time.optimizer = optimizer_seconds();
+    return time;
+  }
+
+  const Workload& work_;
+  const TransformerShape& model_;
+  const Machine& machine_;
+  const Layout& layout_;
+};
+
+}  // namespace
+
+Forecast forecast(const Workload& work, const Machine& machine, const Layout& layout) {
+  return Accountant(work, machine, layout).account();
+}
+
+}  // namespace tessera::planning

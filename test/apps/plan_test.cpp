@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+// tessera plan and the calibration that it reads, as a user runs them.
+#include <gtest/gtest.h>
+
+#include "support/program.hpp"
+
+namespace tessera::test {
+namespace {
+
+class PlanTest : public ::testing::Test {
+ protected:
+  std::string run_file() const {
+    return folder.file("run.yaml", R"(
+model: {model_type: gpt2, n_layer: 24, n_embd: 2048, n_head: 16, n_positions: 1024, vocab_size: 50304}
+data: {train: ["none.txt"], tokenizer: bytes, sequence_length: 1024}
+run: {folder: none, steps: 10}
+engine: {train_batch_size: 256, bf16: {enabled: true}, optimizer: {type: AdamW, params: {lr: 1e-4}}}
+)");
+  }
+
+  nlohmann::json plans(const std::string& options) const {
+    const Outcome outcome = tessera("plan " + run_file() + " --json " + options);
+    EXPECT_EQ(outcome.exit_code, 0) << outcome.error;
+    return nlohmann::json::parse(outcome.out);
+  }
+
+  void expect_refused(const std::string& options, const std::string& words) const {
+    const Outcome outcome = tessera("plan " + run_file() + " " + options);
+    EXPECT_EQ(outcome.exit_code, 2);
+    EXPECT_NE(outcome.error.find(words), std::string::npos) << outcome.error;
+  }
+
+  TemporaryFolder folder;
+};
+
+TEST_F(PlanTest, FastestPlansComeFirstAndFit) {
+  const auto found = plans("--ranks 16 --memory 40GB --top 3");
+  ASSERT_EQ(found.size(), 3u);
+  double before = 0;
+  for (const auto& plan : found) {
+    EXPECT_LE(plan["memory_bytes"], 40'000'000'000);
+    EXPECT_EQ(plan["micro_batch"].get<int>() * plan["accumulation"].get<int>() *
+                  plan["mesh"]["data"].get<int>(),
+              256);
+    EXPECT_GE(plan["seconds"]["total"], before);
+    before = plan["seconds"]["total"];
+  }
+}
+
+TEST_F(PlanTest, SeveralRankCountsAreCompared) {
+  const auto found = plans("--ranks 16,128,16384 --batch 16384");
+  ASSERT_EQ(found.size(), 3u);
+  EXPECT_LT(found[0]["tokens_per_second"], found[1]["tokens_per_second"]);
+  EXPECT_LT(found[1]["tokens_per_second"], found[2]["tokens_per_second"]);
+}
+
+TEST_F(PlanTest, TheProposedLinesAreAcceptedByTheReader) {
+  const Outcome plan = tessera("plan " + run_file() + " --ranks 8");
+  ASSERT_EQ(plan.exit_code, 0) << plan.error;
+  const std::size_t begin = plan.out.find("mesh: {");
+  ASSERT_NE(begin, std::string::npos) << plan.out;
+  std::string set;
+  for (const std::string key : {"pipeline", "sequence", "tensor"}) {
+    const std::size_t at = plan.out.find(key + ": ", begin) + key.size() + 2;
+    set += " --set mesh." + key + "=" + plan.out.substr(at, plan.out.find_first_of(",}", at) - at);
+  }
+  const Outcome config = tessera("config " + run_file() + " --ranks 8" + set);
+  EXPECT_EQ(config.exit_code, 0) << config.error;
+}
+
+TEST_F(PlanTest, ACalibratedMachineIsPlannedFor) {
+  const std::string file = folder / "machine.json";
+  const Outcome outcome = tessera("env --calibrate " + file, 2);
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.error;
+  EXPECT_NE(outcome.out.find("plan RUN.yaml --machine"), std::string::npos) << outcome.out;
+  EXPECT_EQ(read_json(file)["ranks_per_node"], 2);
+  const auto found = plans("--ranks 2 --memory 1TB --machine " + file);
+  EXPECT_GT(found[0]["tokens_per_second"], 0);
+}
+
+TEST_F(PlanTest, BadInputIsNamed) {
+  expect_refused("--ranks 2 --memory 1GB", "no way of dividing this model over 2 ranks fits");
+  expect_refused("--ranks 2 --machine b300", "no machine or file 'b300'");
+  expect_refused("--ranks 8 --memory lots", "lots");
+  expect_refused("--ranks 0", "--ranks");
+}
+
+}  // namespace
+}  // namespace tessera::test

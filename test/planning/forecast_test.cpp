@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+// Forecasts against runs that others published, and against the exact sizes of our own model.
+#include "tessera/planning/forecast.hpp"
+
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include "tessera/nn/models/gpt2.hpp"
+
+namespace tessera::planning {
+namespace {
+
+using config::Recompute;
+using parallel::PipelineKind;
+
+// Korthikanti et al. 2022 (arXiv:2205.05198), Narayanan et al. 2021 (arXiv:2104.04473) and Smith et
+// al. 2022 (arXiv:2201.11990), all on A100s.
+struct Published {
+  const char* name;
+  std::int64_t layers, hidden, heads, batch;
+  int tensor, pipeline, data, micro_batch, chunks;
+  bool sequence_parallel;
+  double seconds;
+  double lowest, highest;  // of forecast / published
+};
+
+Workload workload(const Published& run) {
+  Workload work;
+  work.model = {run.layers, run.hidden, run.heads, 4 * run.hidden, 51200, 2048};
+  work.batch = run.batch;
+  work.length = 2048;
+  work.dtype = DType::fp16;
+  work.fused_attention = false;
+  return work;
+}
+
+Layout layout(const Published& run) {
+  Layout layout;
+  layout.mesh = {run.pipeline, run.data, 1, run.tensor};
+  layout.micro_batch = run.micro_batch;
+  layout.recompute = run.sequence_parallel ? Recompute::selective : Recompute::full;
+  layout.chunks = run.chunks;
+  if (run.chunks > 1) layout.schedule = PipelineKind::interleaved;
+  layout.sequence_parallel = run.sequence_parallel;
+  return layout;
+}
+
+class PublishedRuns : public ::testing::TestWithParam<Published> {};
+
+TEST_P(PublishedRuns, AreForeseen) {
+  const Published& run = GetParam();
+  const Forecast found = forecast(workload(run), find_machine("a100"), layout(run));
+  const double ratio = found.seconds.total() / run.seconds;
+  RecordProperty("ratio", fmt::format("{:.3f}", ratio));
+  fmt::print("{:<24} {:7.2f} s, published {:7.2f} s, ratio {:.3f}\n", run.name,
+             found.seconds.total(), run.seconds, ratio);
+  EXPECT_GT(ratio, run.lowest);
+  EXPECT_LT(ratio, run.highest);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    A100, PublishedRuns,
+    ::testing::Values(
+        Published{"22B full", 48, 6144, 64, 4, 8, 1, 1, 4, 1, false, 1.42, 0.9, 1.1},
+        Published{"175B full", 96, 12288, 96, 64, 8, 8, 1, 1, 3, false, 18.13, 0.9, 1.1},
+        Published{"530B full", 105, 20480, 128, 280, 8, 35, 1, 1, 3, false, 49.05, 0.9, 1.1},
+        Published{"1T full", 128, 25600, 160, 512, 8, 64, 1, 1, 1, false, 94.42, 0.9, 1.1},
+        Published{"22B selective", 48, 6144, 64, 4, 8, 1, 1, 4, 1, true, 1.10, 0.9, 1.1},
+        Published{"175B selective", 96, 12288, 96, 64, 8, 8, 1, 1, 3, true, 13.75, 0.9, 1.1},
+        Published{"530B selective", 105, 20480, 128, 280, 8, 35, 1, 1, 3, true, 37.83, 0.9, 1.1},
+        Published{"1T selective", 128, 25600, 160, 512, 8, 64, 1, 1, 1, true, 71.49, 0.9, 1.1},
+        Published{"MT-NLG 530B, 2240", 105, 20480, 128, 1920, 8, 35, 8, 1, 1, false, 60.1, 0.7, 1},
+        Published{"MT-NLG 530B, 2800", 105, 20480, 128, 1920, 8, 35, 10, 1, 1, false, 50.2, 0.7, 1},
+        Published{"MT-NLG 530B, 3360", 105, 20480, 128, 1920, 8, 35, 12, 1, 1, false, 44.4, 0.7,
+                  1}),
+    [](const auto& run) { return fmt::format("Run{}", run.index); });
+
+Workload small_workload() {
+  Workload work;
+  work.model = {4, 64, 4, 256, 128, 32};
+  work.batch = 8;
+  work.length = 32;
+  work.dtype = DType::fp32;
+  return work;
+}
+
+nn::Gpt2Config small_model() {
+  nn::Gpt2Config config;
+  config.n_layer = 4;
+  config.n_embd = 64;
+  config.n_head = 4;
+  config.n_positions = 32;
+  config.vocab_size = 128;
+  config.embd_pdrop = config.attn_pdrop = config.resid_pdrop = 0;
+  return config;
+}
+
+TEST(ForecastTest, ParametersAndActivationsAreThoseOfTheModel) {
+  const Workload work = small_workload();
+  for (const int tensor : {1, 2, 4})
+    for (const auto& [ours, theirs] : {std::pair{Recompute::none, nn::Recompute::none},
+                                       {Recompute::selective, nn::Recompute::selective},
+                                       {Recompute::full, nn::Recompute::full}}) {
+      nn::ModelOptions options;
+      options.recompute = theirs;
+      options.tensor.size = tensor;
+      const nn::Gpt2 model(small_model(), options);
+      Layout layout;
+      layout.mesh = {1, 2, 1, tensor};
+      layout.micro_batch = 2;
+      layout.recompute = ours;
+      const Forecast found = forecast(work, find_machine("h100"), layout);
+      EXPECT_EQ(found.memory.activations, model.activation_bytes(2, 32));
+      EXPECT_EQ(work.model.parameters(), nn::Gpt2(small_model(), {}).parameter_count());
+    }
+}
+
+TEST(ForecastTest, FlopsAreThoseOfTheModel) {
+  const Workload work = small_workload();
+  const nn::Gpt2 model(small_model(), {});
+  EXPECT_EQ(static_cast<std::int64_t>(work.model_flops()), model.training_flops(8, 32));
+}
+
+TEST(ForecastTest, TrafficFollowsTheFormulas) {
+  const Workload work = small_workload();
+  Layout layout;
+  layout.mesh = {1, 2, 1, 4};
+  layout.micro_batch = 2;  // 2 micro-batches
+  Forecast found = forecast(work, find_machine("h100"), layout);
+  const double state = 2 * 32 * 64 * 4;
+  EXPECT_EQ(found.traffic.tensor, 2 * (4 * 4 + 2) * 2 * 3.0 / 4 * state);
+  EXPECT_EQ(found.traffic.sequence, 0);
+  EXPECT_EQ(found.traffic.pipeline, 0);
+  layout.mesh = {2, 2, 2, 1};
+  found = forecast(work, find_machine("h100"), layout);
+  EXPECT_EQ(found.traffic.tensor, 0);
+  EXPECT_EQ(found.traffic.pipeline, 2 * 2 * state / 2);
+  // Ulysses, forward and backward: (c - 1) / c of 4 states of the shard, in 2 layers of a stage
+  EXPECT_EQ(found.traffic.sequence, 2 * 2 * 2 * 0.5 * 4 * state / 2);
+}
+
+TEST(ForecastTest, StagesOfZeroTradeMemoryForTraffic) {
+  Workload work = small_workload();
+  Layout layout;
+  layout.mesh = {1, 8, 1, 1};
+  double memory = 1e30, traffic = 0;
+  for (layout.stage = 0; layout.stage <= 3; ++layout.stage) {
+    const Forecast found = forecast(work, find_machine("h100"), layout);
+    EXPECT_GE(found.traffic.data, traffic) << layout.stage;
+    // Buckets of gradients weigh more than a model as small as this.
+    EXPECT_TRUE(layout.stage >= 2 || static_cast<double>(found.memory.states) < memory);
+    memory = static_cast<double>(found.memory.states);
+    traffic = found.traffic.data;
+  }
+}
+
+}  // namespace
+}  // namespace tessera::planning
