@@ -20,8 +20,10 @@ why_no_hosts() {
 run_among_hosts() {  # ARGUMENT...
   local status=0
   shared=$(mktemp -d /var/tmp/tessera-hosts-XXXXXX)
-  trap 'rm -rf "$shared"' EXIT
+  trap 'rm -rf "${shared:-}"' EXIT
   shared=$shared unshare --mount --net --uts --ipc --pid --fork --kill-child --mount-proc "$0" "$@" || status=$?
+  rm -rf "$shared"
+  unset shared
   return $status
 }
 among_hosts() { [[ -n ${shared:-} ]]; }

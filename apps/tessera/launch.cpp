@@ -233,7 +233,7 @@ std::vector<std::string> subcommand_names(const CLI::App& app) {
 void add_launch(CLI::App& app, Command& command) {
   auto arguments = std::make_shared<Arguments>();
   CLI::App* sub = app.add_subcommand(
-      "launch", "Start a program on several hosts, through mpirun or srun: [OPTIONS] PROGRAM …");
+      "launch", "Start a program on several hosts, through mpirun or srun: [OPTIONS] PROGRAM ...");
   sub->footer(
       "Options come before PROGRAM; all that follows it is the program's.\n"
       "mpirun is the one in PATH, or $MPIEXEC; it reaches other hosts by ssh, and the program "

@@ -28,8 +28,9 @@ int main(int argc, char** argv) {
   app.require_subcommand(1);
   app.set_version_flag("--version", version_text());
   Command command;
-  for (const auto add : {add_train, add_eval, add_generate, add_logits, add_convert, add_inspect,
-                         add_config, add_schedule, add_estimate, add_plan, add_env, add_launch})
+  for (const auto add :
+       {add_train, add_eval, add_generate, add_logits, add_convert, add_inspect, add_config,
+        add_schedule, add_estimate, add_plan, add_env, add_launch, add_completion, add_manual})
     add(app, command);
   try {
     app.parse(argc, argv);

@@ -26,5 +26,7 @@ void add_estimate(CLI::App& app, Command& command);
 void add_plan(CLI::App& app, Command& command);
 void add_env(CLI::App& app, Command& command);
 void add_launch(CLI::App& app, Command& command);
+void add_completion(CLI::App& app, Command& command);
+void add_manual(CLI::App& app, Command& command);
 
 }  // namespace tessera::app
