@@ -9,7 +9,7 @@ hosts_network=10.77.0
 # What keeps us from having hosts; nothing if we can.
 why_no_hosts() {
   (( $(id -u) == 0 )) || { echo "namespaces with networks need root"; return; }
-  for program in unshare nsenter ip; do have $program || { echo "there is no $program"; return; }; done
+  for program in unshare nsenter setpriv ip; do have $program || { echo "there is no $program"; return; }; done
   unshare --mount --net --uts --ipc --pid --fork --mount-proc \
     sh -c 'ip link add name hub type bridge && ip link add name here type veth peer name there' >/dev/null 2>&1 ||
     echo "this machine lets root make no namespaces, bridges or veth pairs (an unprivileged container?)"
@@ -21,7 +21,7 @@ run_among_hosts() {  # ARGUMENT...
   local status=0
   shared=$(mktemp -d /var/tmp/tessera-hosts-XXXXXX)
   trap 'rm -rf "${shared:-}"' EXIT
-  shared=$shared unshare --mount --net --uts --ipc --pid --fork --kill-child --mount-proc "$0" "$@" || status=$?
+  shared=$shared setpriv --pdeathsig KILL unshare --mount --net --uts --ipc --pid --fork --kill-child --mount-proc "$0" "$@" || status=$?
   rm -rf "$shared"
   unset shared
   return $status
