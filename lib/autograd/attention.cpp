@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Causal self-attention on the tape; reads and writes the fused projection in place.
+// Self-attention on the tape; reads and writes the fused projection in place.
 #include "tessera/autograd/attention.hpp"
 
 #include <fmt/format.h>
@@ -33,6 +33,8 @@ kernels::AttentionForward arguments(const Tensor& qkv, const Tensor& y, const Te
   args.q_batch_stride = args.k_batch_stride = args.v_batch_stride = positions * 3 * width;
   args.y_batch_stride = positions * width;
   args.scale = options.scale;
+  args.causal = options.causal;
+  args.lengths = options.lengths ? options.lengths.as<std::int32_t>() : nullptr;
   args.dtype = qkv.dtype();
   args.dropout = options.dropout.probability;
   args.dropout_seed = options.dropout.seed;
@@ -42,6 +44,16 @@ kernels::AttentionForward arguments(const Tensor& qkv, const Tensor& y, const Te
   args.head_offset = options.head_offset;
   args.all_heads = options.all_heads;
   return args;
+}
+
+void check_lengths(const Tensor& lengths, const Tensor& qkv) {
+  TESSERA_CHECK(lengths.dtype() == DType::int32 && lengths.shape() == Shape{qkv.size(0)} &&
+                    lengths.device() == qkv.device(),
+                Code::invalid_argument,
+                fmt::format("self-attention of {} needs one int32 length for each row, on the same "
+                            "device, not {} of {}",
+                            qkv.shape().to_string(), lengths.shape().to_string(),
+                            to_string(lengths.dtype())));
 }
 
 Tensor backward(const Stream& stream, const Tensor& dy, const Tensor& qkv, const Tensor& y,
@@ -65,6 +77,7 @@ Value self_attention(Tape& tape, const Value& qkv, const SelfAttention& options)
       shape.rank() == 3 && options.heads > 0 && shape[2] % (3 * options.heads) == 0,
       Code::invalid_argument,
       fmt::format("self-attention with {} heads cannot take {}", options.heads, shape.to_string()));
+  if (options.lengths) check_lengths(options.lengths, qkv.data());
   const Device device = qkv.data().device();
   Tensor y(Shape{shape[0], shape[1], shape[2] / 3}, qkv.data().dtype(), device);
   const bool record = tape.recording() && qkv.requires_gradient();

@@ -15,7 +15,15 @@
 namespace tessera::kernels {
 namespace {
 
-void check(const AttentionForward& args) {
+/// Only of the CPU: the host does not see what a GPU's memory holds.
+void check_lengths(const AttentionForward& args) {
+  for (std::int64_t b = 0; b < args.batch; ++b)
+    TESSERA_CHECK(args.lengths[b] >= 0 && args.lengths[b] <= args.keys, Code::invalid_argument,
+                  fmt::format("attention: row {} has length {}, which is not in 0..{}", b,
+                              args.lengths[b], args.keys));
+}
+
+void check(const Stream& stream, const AttentionForward& args) {
   TESSERA_CHECK(args.kv_heads > 0 && args.heads % args.kv_heads == 0, Code::invalid_argument,
                 fmt::format("attention: {} heads cannot share {} key and value heads", args.heads,
                             args.kv_heads));
@@ -28,6 +36,12 @@ void check(const AttentionForward& args) {
                             args.queries, args.keys));
   TESSERA_CHECK(args.dropout >= 0 && args.dropout < 1, Code::invalid_argument,
                 fmt::format("attention: dropout {} is not in [0, 1)", args.dropout));
+  if (args.lengths == nullptr) return;
+  TESSERA_CHECK(args.queries == args.keys, Code::invalid_argument,
+                fmt::format("attention: rows with lengths need as many keys as queries, not {} and "
+                            "{}",
+                            args.keys, args.queries));
+  if (stream.device().is_cpu()) check_lengths(args);
 }
 
 // Read by every call, set rarely.
@@ -39,7 +53,7 @@ std::atomic<AttentionKernels>& chosen() {
 }  // namespace
 
 void attention_forward(const Stream& stream, const AttentionForward& args) {
-  check(args);
+  check(stream, args);
   if (args.batch == 0 || args.queries == 0) return;
   if (stream.device().is_cpu())
     cpu::attention_forward(args);
@@ -50,7 +64,7 @@ void attention_forward(const Stream& stream, const AttentionForward& args) {
 
 void attention_backward(const Stream& stream, const AttentionBackward& args) {
   const AttentionForward& forward = args.forward;
-  check(forward);
+  check(stream, forward);
   TESSERA_CHECK(forward.lse != nullptr, Code::invalid_argument,
                 "attention_backward needs the lse of the forward pass");
   if (forward.batch == 0) return;

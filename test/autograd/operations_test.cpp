@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Gradients of every operation against central differences, and what each one saves and shares.
+#include <algorithm>
+#include <limits>
+#include <utility>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -295,11 +298,54 @@ TEST(SelfAttention, Gradients) {
   }
 }
 
+TEST(SelfAttention, GradientsOfPaddedSequencesSeenFromBothSides) {
+  for (const bool causal : {true, false}) {
+    const SelfAttention options{
+        .heads = 2,
+        .scale = 0.5f,
+        .causal = causal,
+        .lengths = ids_tensor({5, 0, 3}),
+        .dropout = {.probability = causal ? 0.3f : 0.0f, .seed = 1, .stream = 2}};
+    GradientCheck check(
+        [&](Tape& tape, const Values& x) { return self_attention(tape, x[0], options); },
+        {random_tensor(Shape{3, 5, 3 * 2 * 4}, 25)}, {});
+    check.run();
+  }
+}
+
+TEST(SelfAttention, TakesNoNoticeOfThePadding) {
+  const std::int64_t width = 8, positions = 5;
+  const SelfAttention options{
+      .heads = 2, .scale = 0.5f, .causal = false, .lengths = ids_tensor({3}), .dropout = {}};
+  Tensor whole = random_tensor(Shape{1, positions, 3 * width}, 25), part = whole.clone();
+  Tensor dy = random_tensor(Shape{1, positions, width}, 26), part_dy = dy.clone();
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  std::fill(part.as<float>() + 3 * 3 * width, part.as<float>() + part.numel(), nan);
+  std::fill(part_dy.as<float>() + 3 * width, part_dy.as<float>() + part_dy.numel(), nan);
+  const auto run = [&](const Tensor& qkv, const Tensor& gradient) {
+    Tape tape(Recording::on);
+    const Value x = Value::leaf(qkv), y = self_attention(tape, x, options);
+    const std::vector<float> result = to_vector(y.data());
+    tape.backward(y, gradient.clone());
+    return std::pair{result, to_vector(x.gradient())};
+  };
+  const auto [y, dx] = run(whole, dy);
+  EXPECT_EQ(run(part, part_dy), std::pair(y, dx));
+  EXPECT_EQ(std::count(y.begin() + 3 * width, y.end(), 0.0f), 2 * width);
+  EXPECT_EQ(std::count(dx.begin() + 3 * 3 * width, dx.end(), 0.0f), 2 * 3 * width);
+}
+
 TEST(SelfAttention, RefusesWhatDoesNotFit) {
   Tape tape(Recording::off);
-  EXPECT_THROW(self_attention(tape, Value(random_tensor(Shape{2, 5, 10}, 25)),
-                              {.heads = 2, .scale = 1, .dropout = {}}),
-               Error);
+  const auto attend = [&](Shape shape, Tensor lengths) {
+    self_attention(tape, Value(random_tensor(std::move(shape), 25)),
+                   {.heads = 2, .scale = 1, .lengths = std::move(lengths), .dropout = {}});
+  };
+  EXPECT_NO_THROW(attend(Shape{2, 5, 12}, ids_tensor({5, 0})));
+  EXPECT_THROW(attend(Shape{2, 5, 10}, {}), Error);
+  EXPECT_THROW(attend(Shape{2, 5, 12}, ids_tensor({5})), Error);
+  EXPECT_THROW(attend(Shape{2, 5, 12}, ids_tensor({5, 6})), Error);
+  EXPECT_THROW(attend(Shape{2, 5, 12}, random_tensor(Shape{2}, 1)), Error);
 }
 
 }  // namespace

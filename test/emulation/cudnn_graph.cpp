@@ -36,7 +36,18 @@ std::optional<Operation> matmul_of(const Record& record) {
                     a.sizes[2] == c.sizes[2] && b.sizes[3] == c.sizes[3] &&
                     a.sizes[3] == b.sizes[2];
   if (!fits || precision != CUDNN_DATA_FLOAT || !is_half(b)) return std::nullopt;
-  return Operation{Operation::Kind::matmul, {}, {}, -1, {a.number, b.number}, c.number};
+  Operation operation{Operation::Kind::matmul, {}, {}, -1, {a.number, b.number}, c.number};
+  constexpr std::array kSides{CUDNN_ATTR_OPERATION_MATMUL_GEMM_M_OVERRIDE_DESC,
+                              CUDNN_ATTR_OPERATION_MATMUL_GEMM_N_OVERRIDE_DESC,
+                              CUDNN_ATTR_OPERATION_MATMUL_GEMM_K_OVERRIDE_DESC};
+  for (std::size_t i = 0; i < kSides.size(); ++i) {
+    if (!record.has(kSides[i])) continue;
+    const Value lengths = tensor(record, kSides[i]);
+    if (lengths.sizes != Extents{c.sizes[0], 1, 1, 1} || lengths.type != CUDNN_DATA_INT32)
+      return std::nullopt;
+    operation.part[i] = lengths.number;
+  }
+  return operation;
 }
 
 std::size_t inputs_of(cudnnPointwiseMode_t mode) {
@@ -52,6 +63,8 @@ std::size_t inputs_of(cudnnPointwiseMode_t mode) {
     case CUDNN_POINTWISE_MUL:
     case CUDNN_POINTWISE_DIV:
     case CUDNN_POINTWISE_CMP_GE:
+    case CUDNN_POINTWISE_CMP_LT:
+    case CUDNN_POINTWISE_LOGICAL_AND:
       return 2;
     default:
       return 0;
@@ -61,10 +74,13 @@ std::size_t inputs_of(cudnnPointwiseMode_t mode) {
 /// The types of a result: comparisons are boolean, positions whole numbers.
 bool pointwise_types_fit(cudnnPointwiseMode_t mode, cudnnDataType_t precision,
                          const std::vector<Value>& inputs, const Value& y) {
-  if (mode == CUDNN_POINTWISE_CMP_GE)
-    return precision == CUDNN_DATA_BOOLEAN && y.type == CUDNN_DATA_BOOLEAN;
+  const auto is_boolean = [](const Value& value) { return value.type == CUDNN_DATA_BOOLEAN; };
+  if (mode == CUDNN_POINTWISE_LOGICAL_AND && !std::ranges::all_of(inputs, is_boolean)) return false;
+  if (mode == CUDNN_POINTWISE_CMP_GE || mode == CUDNN_POINTWISE_CMP_LT ||
+      mode == CUDNN_POINTWISE_LOGICAL_AND)
+    return precision == CUDNN_DATA_BOOLEAN && is_boolean(y);
   if (mode == CUDNN_POINTWISE_GEN_INDEX) return y.type == CUDNN_DATA_INT32;
-  if (mode == CUDNN_POINTWISE_BINARY_SELECT && inputs[2].type != CUDNN_DATA_BOOLEAN) return false;
+  if (mode == CUDNN_POINTWISE_BINARY_SELECT && !is_boolean(inputs[2])) return false;
   if (y.type == CUDNN_DATA_INT32) return precision == CUDNN_DATA_INT32;
   return precision == CUDNN_DATA_FLOAT && (is_single(y) || is_half(y));
 }
@@ -163,6 +179,10 @@ const char* letter(cudnnPointwiseMode_t mode) {
       return "mul ";
     case CUDNN_POINTWISE_DIV:
       return "div ";
+    case CUDNN_POINTWISE_CMP_LT:
+      return "< ";
+    case CUDNN_POINTWISE_LOGICAL_AND:
+      return "and ";
     default:
       return ">= ";
   }
@@ -180,36 +200,44 @@ std::string spelled(const Graph& graph) {
   return text;
 }
 
-std::string without(std::string text, const std::string& part) {
-  for (std::size_t at = text.find(part); at != std::string::npos; at = text.find(part))
-    text.erase(at, part.size());
-  return text;
-}
-
 enum class Pass : std::uint8_t { forward, backward };
+
+/// With lengths, products over a head's elements have as many rows and columns, and those over
+/// positions as many rows and summands, and all of the mask goes by the same lengths.
+bool parts_fit(const Graph& graph) {
+  const Value* lengths = lengths_of(graph);
+  const std::int64_t all = -1, most = lengths != nullptr ? lengths->number : all;
+  return std::ranges::all_of(graph.operations, [&](const Operation& operation) {
+    if (operation.kind == Operation::Kind::pointwise && operation.mode == CUDNN_POINTWISE_CMP_LT)
+      return operation.inputs[1] == most;
+    if (operation.kind != Operation::Kind::matmul) return true;
+    // Sums over positions have a product as their left operand.
+    const bool over_positions = graph.values.at(operation.inputs[0]).is_virtual;
+    return operation.part ==
+           (over_positions ? std::array{most, all, most} : std::array{most, most, all});
+  });
+}
 
 /// The patterns that the original's engines take.
 std::optional<Pass> recognise(const Graph& graph) {
-  std::string text = spelled(graph);
-  text = without(text, "index index >= select ");          // causal
-  text = without(text, "index index add sub >= select ");  // queries at the end of the keys
-  if (text == "matmul mul max sub exp sum log add div matmul ") return Pass::forward;
-  for (const std::string heads : {"", "sum "})  // what key and value heads are shared by
-    if (text == "mul sum mul matmul mul sub exp reshape matmul " + heads +
-                    "matmul sub mul mul reshape matmul " + heads + "reshape matmul ")
-      return Pass::backward;
+  const std::string text = spelled(graph);
+  const std::string padding = lengths_of(graph) ? "index index < < and select " : "";
+  if (!parts_fit(graph)) return std::nullopt;
+  for (const std::string causal : {"", "index index >= select ",
+                                   // queries at the end of the keys
+                                   "index index add sub >= select "}) {
+    if (text == "matmul mul " + padding + causal + "max sub exp sum log add div matmul ")
+      return Pass::forward;
+    for (const std::string heads : {"", "sum "})  // what key and value heads are shared by
+      if (text == "mul sum mul matmul mul " + padding + "sub " + causal + "exp reshape matmul " +
+                      heads + "matmul sub mul mul reshape matmul " + heads + "reshape matmul ")
+        return Pass::backward;
+  }
   return std::nullopt;
 }
 
 std::int64_t rounded(std::int64_t length) {
   return (length + 63) / 64 * 64;
-}
-
-/// The result of the first product.
-const Value& scores_of(const Graph& graph) {
-  const auto product = std::ranges::find(graph.operations, Operation::Kind::matmul,
-                                         [](const Operation& operation) { return operation.kind; });
-  return graph.values.at(product->output);
 }
 
 }  // namespace
@@ -257,12 +285,25 @@ std::optional<Graph> graph_of(const Record& record) {
   return flows(graph) ? std::optional(graph) : std::nullopt;
 }
 
+const Value& scores_of(const Graph& graph) {
+  const auto product = std::ranges::find(graph.operations, Operation::Kind::matmul,
+                                         [](const Operation& operation) { return operation.kind; });
+  return graph.values.at(product->output);
+}
+
+const Value* lengths_of(const Graph& graph) {
+  for (const Operation& operation : graph.operations)
+    if (operation.kind == Operation::Kind::matmul && operation.part[0] >= 0)
+      return &graph.values.at(operation.part[0]);
+  return nullptr;
+}
+
 bool supported(const Graph& graph) {
   const auto pass = recognise(graph);
   if (!pass) return false;
   const std::int64_t widest = *pass == Pass::forward ? 256 : 128;
   for (const auto& [number, value] : graph.values) {
-    if (value.is_virtual || value.by_value || is_single(value)) continue;
+    if (value.is_virtual || value.by_value || !is_half(value)) continue;
     // Queries, keys and values: heads side by side, rows of whole vectors.
     const std::int64_t width = value.strides[3] == 1 ? value.sizes[3] : value.sizes[2];
     if ((value.strides[2] != 1 && value.strides[3] != 1) || width % 8 != 0 || width > widest)

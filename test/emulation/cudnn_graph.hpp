@@ -34,6 +34,9 @@ struct Operation {
   std::int64_t axis;                 // of positions
   std::vector<std::int64_t> inputs;  // numbers of values: x, b, condition
   std::int64_t output;
+  // Of a matmul: values that say how many rows, columns and summands count in each batch entry; -1:
+  // all.
+  std::array<std::int64_t, 3> part = {-1, -1, -1};
 };
 
 struct Graph {
@@ -52,6 +55,13 @@ std::optional<Graph> graph_of(const Record& graph);
 
 /// True for the patterns, shapes and types that an engine was seen to take by the original.
 bool supported(const Graph& graph);
+
+/// Of a graph that is supported: the result of the first product.
+const Value& scores_of(const Graph& graph);
+
+/// The value with the lengths of the batch's rows, where the graph has one: what is stored behind
+/// them is not defined.
+const Value* lengths_of(const Graph& graph);
 
 /// Bytes that its execution needs: as much as the original asks for on Hopper.
 std::int64_t workspace_of(const Graph& graph);

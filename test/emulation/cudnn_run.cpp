@@ -15,7 +15,7 @@ namespace tessera::emulation::cudnn {
 namespace {
 
 std::int64_t size_of(cudnnDataType_t type) {
-  return type == CUDNN_DATA_FLOAT ? 4 : 2;
+  return type == CUDNN_DATA_FLOAT || type == CUDNN_DATA_INT32 ? 4 : 2;
 }
 
 /// As it is after it was stored in the type.
@@ -29,6 +29,8 @@ float read(cudnnDataType_t type, const void* data, std::int64_t i) {
   if (type == CUDNN_DATA_BFLOAT16)
     return __bfloat162float(static_cast<const __nv_bfloat16*>(data)[i]);
   if (type == CUDNN_DATA_HALF) return __half2float(static_cast<const __half*>(data)[i]);
+  if (type == CUDNN_DATA_INT32)
+    return static_cast<float>(static_cast<const std::int32_t*>(data)[i]);
   return static_cast<const float*>(data)[i];
 }
 void write(cudnnDataType_t type, void* data, std::int64_t i, float value) {
@@ -78,6 +80,10 @@ float pointwise(cudnnPointwiseMode_t mode, float x, float b, bool condition) {
       return x / b;
     case CUDNN_POINTWISE_CMP_GE:
       return x >= b ? 1.0f : 0.0f;
+    case CUDNN_POINTWISE_CMP_LT:
+      return x < b ? 1.0f : 0.0f;
+    case CUDNN_POINTWISE_LOGICAL_AND:
+      return x != 0 && b != 0 ? 1.0f : 0.0f;
     default:
       return condition ? x : b;
   }
@@ -155,8 +161,25 @@ Execution::Contents Execution::load(const Value& value) const {
   return contents;
 }
 
-void Execution::store(const Value& value, const Contents& contents) const {
+bool Execution::lengths_in_range() const {
+  const Value* lengths = lengths_of(graph);
+  if (lengths == nullptr) return true;
+  const std::int64_t most = scores_of(graph).sizes[2];
+  const auto fits = [&](float length) { return length >= 0 && length <= static_cast<float>(most); };
+  if (std::ranges::all_of(load(*lengths), fits)) return true;
+  report_fault(FaultKind::memory, name() + ": a length is not in 0.." + std::to_string(most));
+  return false;
+}
+
+void Execution::store(const Value& value, Contents contents) const {
   void* data = arrays.at(value.number);
+  if (const Value* lengths = lengths_of(graph)) {
+    const Contents most = load(*lengths);
+    for_each(value.sizes, [&](const Extents& at, std::size_t place) {
+      if (static_cast<float>(at[2]) >= most[static_cast<std::size_t>(at[0])])
+        contents[place] = std::numeric_limits<float>::quiet_NaN();
+    });
+  }
   for_each(value.sizes, [&](const Extents& at, std::size_t place) {
     std::int64_t offset = 0;
     for (std::size_t i = 0; i < 4; ++i) offset += at[i] * value.strides[i];
@@ -196,7 +219,7 @@ Execution::Contents Execution::evaluate(const Operation& operation,
 }
 
 void Execution::run() const {
-  if (!all_reachable()) return;
+  if (!all_reachable() || !lengths_in_range()) return;
   // Whoever shares a workspace between streams shall see it.
   std::memset(workspace, 0xff, static_cast<std::size_t>(workspace_of(graph)));
   std::map<std::int64_t, Contents> computed;

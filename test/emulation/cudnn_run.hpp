@@ -27,7 +27,8 @@ struct Execution {
   bool reachable(const std::string& what, const void* data, std::int64_t bytes) const;
   bool all_reachable() const;
   Contents load(const Value& value) const;
-  void store(const Value& value, const Contents& contents) const;
+  void store(const Value& value, Contents contents) const;
+  bool lengths_in_range() const;
   Contents evaluate(const Operation& operation,
                     const std::map<std::int64_t, Contents>& computed) const;
 };

@@ -8,8 +8,10 @@
 #include <cstdint>
 #include <limits>
 #include <string>
+#include <vector>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "tessera/base/random.hpp"
 #include "tessera/kernels/attention.hpp"
@@ -25,12 +27,19 @@ struct Problem {
   bool causal = true;
   float dropout = 0;
   std::int64_t row_pad = 0, batch_pad = 0;
+  std::vector<std::int32_t> lengths = {};  // one for each batch entry; empty: whole
+
+  /// How many of a batch entry's rows are no padding.
+  std::int64_t filled(std::int64_t entry, std::int64_t rows) const {
+    return lengths.empty() ? rows : lengths[static_cast<std::size_t>(entry)];
+  }
 };
 
 inline std::string describe(const Problem& p) {
-  return fmt::format("batch {} heads {}/{} queries {} keys {} head_dim {} causal {} dropout {}",
-                     p.batch, p.heads, p.kv_heads, p.queries, p.keys, p.head_dim, p.causal,
-                     p.dropout);
+  return fmt::format(
+      "batch {} heads {}/{} queries {} keys {} head_dim {} causal {} dropout {} lengths {}",
+      p.batch, p.heads, p.kv_heads, p.queries, p.keys, p.head_dim, p.causal, p.dropout,
+      fmt::join(p.lengths, ","));
 }
 
 // Strides of a [batch, rows, heads, head_dim] array with unused elements between rows and batches.
@@ -42,24 +51,52 @@ struct Layout {
         size(p.batch * batch) {}
 };
 
+/// Calls body(index) for each element of the rows of batch entry b from `first` on.
+template <typename Body>
+void for_each_element(const Problem& p, const Layout& layout, std::int64_t heads, std::int64_t b,
+                      std::int64_t first, std::int64_t rows, Body&& body) {
+  for (std::int64_t r = first; r < rows; ++r)
+    for (std::int64_t i = 0; i < heads * p.head_dim; ++i)
+      body(static_cast<std::size_t>(b * layout.batch + r * layout.row + i));
+}
+/// The same for the padding of all batch entries.
+template <typename Body>
+void for_each_in_padding(const Problem& p, const Layout& layout, std::int64_t heads,
+                         std::int64_t rows, Body&& body) {
+  for (std::int64_t b = 0; b < p.batch; ++b)
+    for_each_element(p, layout, heads, b, p.filled(b, rows), rows, body);
+}
+
+// Random numbers, and NaN in the padding.
+inline TypedArray operand(const Problem& p, DType dtype, const Layout& layout, std::int64_t heads,
+                          std::int64_t rows, std::uint64_t seed) {
+  Doubles values = random_doubles(layout.size, seed);
+  for_each_in_padding(p, layout, heads, rows,
+                      [&](std::size_t i) { values[i] = std::numeric_limits<double>::quiet_NaN(); });
+  return {dtype, values};
+}
+
 // The arrays of one call, on the host, and where the kernels find them.
 struct Arrays {
   Layout q_layout, k_layout;
-  TypedArray q, k, v, y, lse, dy, dq, dk, dv;
+  TypedArray q, k, v, y, lse, dy, dq, dk, dv, lengths;
   DeviceArrays on_device;
   Arrays(const Problem& p, DType dtype, Device device = {})
       : q_layout(p, p.queries, p.heads),
         k_layout(p, p.keys, p.kv_heads),
-        q(random_array(dtype, q_layout.size, 1)),
-        k(random_array(dtype, k_layout.size, 2)),
-        v(random_array(dtype, k_layout.size, 3)),
+        q(operand(p, dtype, q_layout, p.heads, p.queries, 1)),
+        k(operand(p, dtype, k_layout, p.kv_heads, p.keys, 2)),
+        v(operand(p, dtype, k_layout, p.kv_heads, p.keys, 3)),
         y(filled_array(dtype, q_layout.size, 7)),
         lse(filled_array(DType::fp32, p.batch * p.heads * p.queries, 7)),
-        dy(random_array(dtype, q_layout.size, 4)),
+        dy(operand(p, dtype, q_layout, p.heads, p.queries, 4)),
         dq(filled_array(dtype, q_layout.size, 7)),
         dk(filled_array(dtype, k_layout.size, 7)),
         dv(filled_array(dtype, k_layout.size, 7)),
-        on_device(device) {}
+        lengths(DType::int32, p.lengths.size()),
+        on_device(device) {
+    std::ranges::copy(p.lengths, lengths.as<std::int32_t>());
+  }
 
   void* at(TypedArray& array) { return on_device.at(array); }
   void run(const AttentionForward& args) {
@@ -97,6 +134,7 @@ inline AttentionForward forward_args(const Problem& p, Arrays& a) {
   args.dropout_seed = 42;
   args.dropout_stream = 7;
   args.batch_offset = 3;
+  if (!p.lengths.empty()) args.lengths = static_cast<const std::int32_t*>(a.at(a.lengths));
   return args;
 }
 
@@ -119,7 +157,7 @@ class Reference {
       const Doubles p = probabilities(q, k, b, h, t);
       for (std::int64_t i = 0; i < p_.head_dim; ++i) {
         double sum = 0;
-        for (std::int64_t s = 0; s < seen(t); ++s)
+        for (std::int64_t s = 0; s < seen(b, t); ++s)
           sum += p[index(s)] * keep(b, h, t, s) * v[at_key(b, h, s, i)];
         y[at_query(b, h, t, i)] = sum;
       }
@@ -129,14 +167,16 @@ class Reference {
   void backward(const Doubles& q, const Doubles& k, const Doubles& v, const Doubles& dy) {
     dq = Doubles(q.size(), 7);
     dk = dv = Doubles(k.size(), 7);
-    zero(dq, q_layout_, p_.queries, p_.heads);
-    zero(dk, k_layout_, p_.keys, p_.kv_heads);
-    zero(dv, k_layout_, p_.keys, p_.kv_heads);
+    for (std::int64_t b = 0; b < p_.batch; ++b) {
+      zero(dq, q_layout_, p_.heads, b, p_.queries);
+      zero(dk, k_layout_, p_.kv_heads, b, p_.keys);
+      zero(dv, k_layout_, p_.kv_heads, b, p_.keys);
+    }
     for_each_row([&](std::int64_t b, std::int64_t h, std::int64_t t) {
       const Doubles p = probabilities(q, k, b, h, t);
       Doubles dp(p.size());
       double shift = 0;
-      for (std::int64_t s = 0; s < seen(t); ++s) {
+      for (std::int64_t s = 0; s < seen(b, t); ++s) {
         const double factor = keep(b, h, t, s);
         for (std::int64_t i = 0; i < p_.head_dim; ++i) {
           dp[index(s)] += dy[at_query(b, h, t, i)] * v[at_key(b, h, s, i)] * factor;
@@ -144,7 +184,7 @@ class Reference {
         }
         shift += p[index(s)] * dp[index(s)];
       }
-      for (std::int64_t s = 0; s < seen(t); ++s) {
+      for (std::int64_t s = 0; s < seen(b, t); ++s) {
         const double ds = p[index(s)] * (dp[index(s)] - shift) * double{args_.scale};
         for (std::int64_t i = 0; i < p_.head_dim; ++i) {
           dq[at_query(b, h, t, i)] += ds * k[at_key(b, h, s, i)];
@@ -163,8 +203,10 @@ class Reference {
     const std::int64_t kv_head = h / (p_.heads / p_.kv_heads);
     return index(b * k_layout_.batch + s * k_layout_.row + kv_head * p_.head_dim + i);
   }
-  std::int64_t seen(std::int64_t t) const {
-    return p_.causal ? t + p_.keys - p_.queries + 1 : p_.keys;
+  /// None by what is padding.
+  std::int64_t seen(std::int64_t b, std::int64_t t) const {
+    if (t >= p_.filled(b, p_.queries)) return 0;
+    return p_.causal ? t + p_.keys - p_.queries + 1 : p_.filled(b, p_.keys);
   }
   double keep(std::int64_t b, std::int64_t h, std::int64_t t, std::int64_t s) const {
     if (p_.dropout == 0) return 1;
@@ -179,17 +221,19 @@ class Reference {
       for (std::int64_t h = 0; h < p_.heads; ++h)
         for (std::int64_t t = 0; t < p_.queries; ++t) body(b, h, t);
   }
-  void zero(Doubles& x, const Layout& layout, std::int64_t rows, std::int64_t heads) const {
-    for (std::int64_t b = 0; b < p_.batch; ++b)
-      for (std::int64_t r = 0; r < rows; ++r)
-        for (std::int64_t i = 0; i < heads * p_.head_dim; ++i)
-          x[index(b * layout.batch + r * layout.row + i)] = 0;
+  void zero(Doubles& x, const Layout& layout, std::int64_t heads, std::int64_t b,
+            std::int64_t rows) const {
+    for_each_element(p_, layout, heads, b, 0, rows, [&](std::size_t i) { x[i] = 0; });
   }
   Doubles probabilities(const Doubles& q, const Doubles& k, std::int64_t b, std::int64_t h,
                         std::int64_t t) {
-    Doubles p(index(seen(t)));
+    Doubles p(index(seen(b, t)));
+    if (p.empty()) {
+      lse.push_back(0);
+      return p;
+    }
     double largest = -std::numeric_limits<double>::infinity(), sum = 0;
-    for (std::int64_t s = 0; s < seen(t); ++s) {
+    for (std::int64_t s = 0; s < seen(b, t); ++s) {
       for (std::int64_t i = 0; i < p_.head_dim; ++i)
         p[index(s)] += q[at_query(b, h, t, i)] * k[at_key(b, h, s, i)] * double{args_.scale};
       largest = std::max(largest, p[index(s)]);

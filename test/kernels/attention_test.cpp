@@ -2,7 +2,11 @@
 // Attention against a plain fp64 computation that keeps the whole matrix of probabilities.
 #include "tessera/kernels/attention.hpp"
 
+#include <algorithm>
+#include <cmath>
 #include <cstring>
+#include <type_traits>
+#include <utility>
 
 #include <gtest/gtest.h>
 
@@ -112,6 +116,63 @@ const Problem kProblems[] = {
      .head_dim = 80,
      .causal = false,
      .dropout = 0.25f},
+    // Rows of different lengths, with NaN behind: none, one, odd, of whole tiles, all.
+    {.batch = 5,
+     .heads = 2,
+     .kv_heads = 2,
+     .queries = 150,
+     .keys = 150,
+     .head_dim = 64,
+     .lengths = {150, 0, 1, 128, 77}},
+    {.batch = 3,
+     .heads = 4,
+     .kv_heads = 2,
+     .queries = 140,
+     .keys = 140,
+     .head_dim = 24,
+     .causal = false,
+     .lengths = {64, 140, 3}},
+    {.batch = 2,
+     .heads = 2,
+     .kv_heads = 1,
+     .queries = 67,
+     .keys = 67,
+     .head_dim = 19,
+     .causal = false,
+     .dropout = 0.3f,
+     .row_pad = 3,
+     .batch_pad = 5,
+     .lengths = {66, 21}},
+    {.batch = 2,
+     .heads = 2,
+     .kv_heads = 2,
+     .queries = 68,
+     .keys = 68,
+     .head_dim = 16,
+     .dropout = 0.2f,
+     .lengths = {67, 32}},
+    {.batch = 2,
+     .heads = 2,
+     .kv_heads = 1,
+     .queries = 70,
+     .keys = 70,
+     .head_dim = 256,
+     .lengths = {33, 70}},
+    {.batch = 3,
+     .heads = 6,
+     .kv_heads = 2,
+     .queries = 3,
+     .keys = 3,
+     .head_dim = 8,
+     .lengths = {3, 0, 2}},
+    {.batch = 3,
+     .heads = 6,
+     .kv_heads = 2,
+     .queries = 20,
+     .keys = 20,
+     .head_dim = 40,
+     .causal = false,
+     .lengths = {9, 0, 20}},
 };
 
 /// The CPU's kernels, and our own of a GPU.
@@ -202,6 +263,101 @@ TEST_P(AttentionTest, TakesThePlaceOfItsDropoutFromMemory) {
   }
 }
 
+/// How many elements in the padding are not exactly 0.
+std::int64_t left_in_padding(const Problem& p, const TypedArray& array, const Layout& layout,
+                             std::int64_t heads, std::int64_t rows) {
+  const Doubles values = array.values();
+  std::int64_t count = 0;
+  for_each_in_padding(p, layout, heads, rows, [&](std::size_t i) { count += values[i] != 0; });
+  return count;
+}
+
+TEST_P(AttentionTest, LeavesZerosInThePadding) {
+  for (const Problem& p : kProblems) {
+    if (p.lengths.empty()) continue;
+    Arrays a(p, dtype(), device());
+    a.run(backward_args(p, a));
+    EXPECT_EQ(left_in_padding(p, a.y, a.q_layout, p.heads, p.queries), 0) << describe(p);
+    EXPECT_EQ(left_in_padding(p, a.dq, a.q_layout, p.heads, p.queries), 0) << describe(p);
+    EXPECT_EQ(left_in_padding(p, a.dk, a.k_layout, p.kv_heads, p.keys), 0) << describe(p);
+    EXPECT_EQ(left_in_padding(p, a.dv, a.k_layout, p.kv_heads, p.keys), 0) << describe(p);
+    for (std::int64_t row = 0; row < p.batch * p.heads; ++row)
+      for (std::int64_t t = p.filled(row / p.heads, p.queries); t < p.queries; ++t)
+        EXPECT_EQ(a.lse.as<float>()[row * p.queries + t], 0) << describe(p);
+  }
+}
+
+/// To batch entry b.
+template <typename T>
+void move_to_entry(T& pointer, std::int64_t b, std::int64_t stride, DType dtype) {
+  using Byte = std::conditional_t<std::is_const_v<std::remove_pointer_t<T>>, const char, char>;
+  pointer = static_cast<Byte*>(pointer) + static_cast<std::size_t>(b * stride) * size_of(dtype);
+}
+
+TEST_P(AttentionTest, RowsWithLengthsHaveTheBitsOfTheirSequenceAlone) {
+  for (const bool causal : {true, false}) {
+    const Problem p{.batch = 3,
+                    .heads = 4,
+                    .kv_heads = 2,
+                    .queries = 150,
+                    .keys = 150,
+                    .head_dim = 24,
+                    .causal = causal,
+                    .lengths = {70, 150, 5}};
+    Arrays together(p, dtype(), device()), alone(p, dtype(), device());
+    together.run(backward_args(p, together));
+    for (std::int64_t b = 0; b < p.batch; ++b) {
+      AttentionBackward args = backward_args(p, alone);
+      AttentionForward& f = args.forward;
+      const auto queries = [&](auto& x) { move_to_entry(x, b, f.q_batch_stride, dtype()); };
+      const auto keys = [&](auto& x) { move_to_entry(x, b, f.k_batch_stride, dtype()); };
+      queries(f.q);
+      queries(f.y);
+      queries(args.dy);
+      queries(args.dq);
+      keys(f.k);
+      keys(f.v);
+      keys(args.dk);
+      keys(args.dv);
+      f.batch = 1;
+      f.queries = f.keys = p.filled(b, p.queries);
+      f.lengths = nullptr;
+      alone.run(args);
+      for (auto [a, other] :
+           {std::pair{&together.y, &alone.y}, std::pair{&together.dq, &alone.dq},
+            std::pair{&together.dk, &alone.dk}, std::pair{&together.dv, &alone.dv}}) {
+        const bool of_queries = a == &together.y || a == &together.dq;
+        const Layout& layout = of_queries ? together.q_layout : together.k_layout;
+        const std::size_t first = static_cast<std::size_t>(b * layout.batch) * size_of(dtype());
+        const auto bytes = static_cast<std::size_t>(f.queries * layout.row) * size_of(dtype());
+        EXPECT_EQ(std::memcmp(a->as<char>() + first, other->as<char>() + first, bytes), 0)
+            << "row " << b << " causal " << causal;
+      }
+    }
+  }
+}
+
+TEST_P(AttentionTest, TakesPossibleLengthsOnGpus) {
+  if (device().is_cpu()) GTEST_SKIP() << "the CPU refuses others";
+  Problem p{.batch = 2,
+            .heads = 2,
+            .kv_heads = 2,
+            .queries = 20,
+            .keys = 20,
+            .head_dim = 8,
+            .lengths = {0, 20}};
+  Arrays expected(p, dtype(), device()), actual(p, dtype(), device());
+  expected.run(backward_args(p, expected));
+  p.lengths = {-3, 1000000};
+  std::ranges::copy(p.lengths, actual.lengths.as<std::int32_t>());
+  actual.run(backward_args(p, actual));
+  EXPECT_EQ(actual.y, expected.y);
+  EXPECT_EQ(actual.lse, expected.lse);
+  EXPECT_EQ(actual.dq, expected.dq);
+  EXPECT_EQ(actual.dk, expected.dk);
+  EXPECT_EQ(actual.dv, expected.dv);
+}
+
 TEST_P(AttentionTest, ReadsAFusedProjectionInPlace) {
   const std::int64_t tokens = 70, heads = 2, head_dim = 16, width = heads * head_dim;
   const Problem p{.batch = 2,
@@ -286,18 +442,27 @@ INSTANTIATE_TEST_SUITE_P(Types, AttentionTest,
 
 // The reference's own gradients, which the kernels are held against.
 TEST(AttentionReference, GradientsMatchNumericDifferences) {
-  for (const bool causal : {true, false}) {
-    const Problem p{.batch = 1,
-                    .heads = 2,
-                    .kv_heads = 1,
-                    .queries = 3,
-                    .keys = 4,
-                    .head_dim = 2,
-                    .causal = causal,
-                    .dropout = 0.2f};
+  Problem whole{.batch = 1,
+                .heads = 2,
+                .kv_heads = 1,
+                .queries = 3,
+                .keys = 4,
+                .head_dim = 2,
+                .dropout = 0.2f};
+  Problem padded = whole;
+  padded.batch = padded.queries = 4;
+  padded.lengths = {4, 0, 1, 3};
+  Problem bidirectional = whole, padded_bidirectional = padded;
+  bidirectional.causal = padded_bidirectional.causal = false;
+  for (const Problem& p : {whole, padded, bidirectional, padded_bidirectional}) {
     Arrays a(p, DType::fp32);
     const AttentionForward args = forward_args(p, a);
-    const Doubles q = a.q.values(), k = a.k.values(), v = a.v.values(), dy = a.dy.values();
+    const auto numbers = [](const TypedArray& array) {  // zeros for the padding's NaN
+      Doubles values = array.values();
+      for (double& x : values) x = std::isnan(x) ? 0 : x;
+      return values;
+    };
+    const Doubles q = numbers(a.q), k = numbers(a.k), v = numbers(a.v), dy = numbers(a.dy);
     Reference reference(p, args, a), other(p, args, a);
     reference.backward(q, k, v, dy);
     const auto loss = [&](const Doubles& q_at, const Doubles& k_at, const Doubles& v_at) {
@@ -342,6 +507,14 @@ TEST(Attention, RefusesImpossibleSizes) {
   EXPECT_EQ(code_of([](auto& args) { args.queries = 3; }), Code::invalid_argument);
   EXPECT_EQ(code_of([](auto& args) { args.dropout = 1; }), Code::invalid_argument);
   EXPECT_EQ(code_of([](auto& args) { args.dtype = DType::fp64; }), Code::not_supported);
+  const std::int32_t long_one[] = {3}, negative[] = {-1}, good_one[] = {1};
+  EXPECT_EQ(code_of([&](auto& args) { args.lengths = long_one; }), Code::invalid_argument);
+  EXPECT_EQ(code_of([&](auto& args) { args.lengths = negative; }), Code::invalid_argument);
+  const auto other_sizes = [&](auto& args) {
+    args.queries = 1;
+    args.lengths = good_one;
+  };
+  EXPECT_EQ(code_of(other_sizes), Code::invalid_argument);
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Causal self-attention on a fused projection.
+// Self-attention on a fused projection, causal or of all positions, also of padded sequences.
 #pragma once
 
 #include <cstdint>
@@ -12,6 +12,11 @@ namespace tessera::autograd {
 struct SelfAttention {
   std::int64_t heads;
   float scale;
+  bool causal = true;  // a position sees those before it and itself; else all
+  // [batch] int32 on the projection's device, not changed before the backward pass: positions of
+  // row b from lengths[b] on are padding, which nobody sees, and whose results and gradients are 0,
+  // whatever lies there (kernels/attention.hpp). Without it all rows are whole.
+  Tensor lengths{};
   DropoutSite dropout;  // of the probabilities; `offset` and `row_elements` are not used
   // For dropout: global index of the first batch row, and of the first head where `heads` are some
   // of the model's all_heads (0: they are all).
@@ -20,7 +25,7 @@ struct SelfAttention {
 };
 
 /// qkv [batch, positions, 3 * width], columns q, k, v -> [batch, positions, width]. Saves qkv, the
-/// result and one number for each row and head.
+/// result and one number for each row and head. Errors: invalid_argument where shapes do not fit.
 Value self_attention(Tape& tape, const Value& qkv, const SelfAttention& options);
 
 }  // namespace tessera::autograd

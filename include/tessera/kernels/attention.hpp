@@ -19,6 +19,13 @@ namespace tessera::kernels {
 /// log-sum-exp in fp32 for the backward pass (nullptr: not wanted). head_dim is at most 256; causal
 /// needs queries <= keys. FLOPs added to flop_count(): 4 batch heads queries keys head_dim, as if
 /// nothing were masked (the PaLM convention, 12 L h s per token with the backward pass).
+///
+/// With `lengths`, which needs as many keys as queries, row b of the batch is a sequence of
+/// lengths[b] positions, 0 to all; what lies behind is padding. No key or value there is seen, y
+/// and lse there become 0, and so do dq, dk and dv, whatever q, k, v and dy hold there, NaN
+/// included. Time follows the lengths. A length outside of its range is an error on the CPU
+/// (invalid_argument); a GPU, which the host does not wait for, takes the nearest possible one.
+/// Dropout and flop_count() go by the padded sizes.
 struct AttentionForward {
   const void* q;
   const void* k;
@@ -41,6 +48,8 @@ struct AttentionForward {
   const PassVariables* variables = nullptr;
   // Of the model, where these heads are some of them; 0: heads.
   std::int64_t head_offset = 0, all_heads = 0;
+  // [batch], in the memory of the stream's device; nullptr: every row is whole.
+  const std::int32_t* lengths = nullptr;
 };
 void attention_forward(const Stream& stream, const AttentionForward& args);
 

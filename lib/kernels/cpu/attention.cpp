@@ -46,14 +46,22 @@ class ForwardChunk {
   void run(std::int64_t batch, std::int64_t head, Range queries) {
     batch_ = batch;
     head_ = head;
+    const Filled filled = filled_of(args_, batch);
+    const std::int64_t last = queries.first + queries.count;
+    clear_results<T>(args_, sizes_, batch, head, std::max(queries.first, filled.queries), last);
+    queries.count = std::min(last, filled.queries) - queries.first;
+    if (queries.count > 0) compute(queries, filled.keys);
+  }
+
+ private:
+  void compute(Range queries, std::int64_t keys) {
     start(queries);
-    const std::int64_t seen = sizes_.visible(queries.first + queries.count - 1, {0, args_.keys});
+    const std::int64_t seen = sizes_.visible(queries.first + queries.count - 1, {0, keys});
     for (std::int64_t k = 0; k < seen; k += kKeyBlock)
       attend(queries, block_of(k, seen, kKeyBlock));
     finish(queries);
   }
 
- private:
   void start(Range queries) {
     const T* q = head_start<T>(args_.q, batch_, args_.q_batch_stride, head_, sizes_);
     pack_rows(q + queries.first * args_.q_row_stride, args_.q_row_stride, queries.count, sizes_,
@@ -219,36 +227,44 @@ class BackwardHead {
   }
   void run(std::int64_t batch, std::int64_t kv_head) {
     batch_ = batch;
+    filled_ = filled_of(forward_, batch);
     std::fill_n(factors_, kKeyBlock, 1.0f);
-    std::fill_n(dk_, forward_.keys * sizes_.padded, 0.0f);
-    std::fill_n(dv_, forward_.keys * sizes_.padded, 0.0f);
+    std::fill_n(dk_, filled_.keys * sizes_.padded, 0.0f);
+    std::fill_n(dv_, filled_.keys * sizes_.padded, 0.0f);
     for (head_ = kv_head * sizes_.group; head_ < (kv_head + 1) * sizes_.group; ++head_) {
       start_head();
-      for (std::int64_t k = 0; k < forward_.keys; k += kKeyBlock)
-        visit_keys(kv_head, block_of(k, forward_.keys, kKeyBlock));
-      unpack_rows(dq_, forward_.queries, sizes_, forward_.scale,
-                  head_start<T>(args_.dq, batch_, forward_.q_batch_stride, head_, sizes_),
-                  forward_.q_row_stride);
+      for (std::int64_t k = 0; k < filled_.keys; k += kKeyBlock)
+        visit_keys(kv_head, block_of(k, filled_.keys, kKeyBlock));
+      store_head(dq_, filled_.queries, forward_.queries, forward_.scale,
+                 head_start<T>(args_.dq, batch_, forward_.q_batch_stride, head_, sizes_),
+                 forward_.q_row_stride);
     }
-    unpack_rows(dk_, forward_.keys, sizes_, 1,
-                head_start<T>(args_.dk, batch_, forward_.k_batch_stride, kv_head, sizes_),
-                forward_.k_row_stride);
-    unpack_rows(dv_, forward_.keys, sizes_, 1,
-                head_start<T>(args_.dv, batch_, forward_.v_batch_stride, kv_head, sizes_),
-                forward_.v_row_stride);
+    store_head(dk_, filled_.keys, forward_.keys, 1,
+               head_start<T>(args_.dk, batch_, forward_.k_batch_stride, kv_head, sizes_),
+               forward_.k_row_stride);
+    store_head(dv_, filled_.keys, forward_.keys, 1,
+               head_start<T>(args_.dv, batch_, forward_.v_batch_stride, kv_head, sizes_),
+               forward_.v_row_stride);
   }
 
  private:
+  /// The rows that were summed, and zeros for the padding behind them.
+  void store_head(const float* sums, std::int64_t filled, std::int64_t rows, float factor,
+                  T* target, std::int64_t stride) const {
+    unpack_rows(sums, filled, sizes_, factor, target, stride);
+    clear_rows(target, stride, filled, rows, sizes_);
+  }
+
   void start_head() {
     const T* q = head_start<T>(forward_.q, batch_, forward_.q_batch_stride, head_, sizes_);
     const T* y = head_start<T>(forward_.y, batch_, forward_.y_batch_stride, head_, sizes_);
     const T* dy = head_start<T>(args_.dy, batch_, forward_.y_batch_stride, head_, sizes_);
-    pack_rows(q, forward_.q_row_stride, forward_.queries, sizes_, forward_.scale, q_);
-    pack_rows(dy, forward_.y_row_stride, forward_.queries, sizes_, 1, dy_);
-    std::fill_n(dq_, forward_.queries * sizes_.padded, 0.0f);
+    pack_rows(q, forward_.q_row_stride, filled_.queries, sizes_, forward_.scale, q_);
+    pack_rows(dy, forward_.y_row_stride, filled_.queries, sizes_, 1, dy_);
+    std::fill_n(dq_, filled_.queries * sizes_.padded, 0.0f);
     // The sum over keys of probability times its gradient equals dy . y.
     const FloatTag tag;
-    for (std::int64_t t = 0; t < forward_.queries; ++t) {
+    for (std::int64_t t = 0; t < filled_.queries; ++t) {
       auto sum = hn::Zero(tag);
       for_each_vector(0, sizes_.head_dim, [&](std::int64_t i, auto extent) {
         sum = hn::MulAdd(load(tag, y + t * forward_.y_row_stride + i, extent),
@@ -268,8 +284,8 @@ class BackwardHead {
     transpose_rows(k_, keys.count, sizes_, k_columns_);
     transpose_rows(v_, keys.count, sizes_, v_columns_);
     const std::int64_t first = sizes_.first_query(keys.first) / kQueryBlock * kQueryBlock;
-    for (std::int64_t t = first; t < forward_.queries; t += kQueryBlock)
-      visit_block(block_of(t, forward_.queries, kQueryBlock), keys);
+    for (std::int64_t t = first; t < filled_.queries; t += kQueryBlock)
+      visit_block(block_of(t, filled_.queries, kQueryBlock), keys);
   }
 
   void visit_block(Range queries, Range keys) {
@@ -332,6 +348,7 @@ class BackwardHead {
   AttentionSizes sizes_;
   ProbabilityDropout dropout_;
   std::int64_t batch_ = 0, head_ = 0;
+  Filled filled_;
   float *q_, *dy_, *dq_;           // [queries, padded]; q scaled
   float *dk_, *dv_;                // [keys, padded]
   float* shifts_;                  // [queries]

@@ -70,6 +70,16 @@ struct AttentionSizes {
   }
 };
 
+/// What a batch entry has before its padding.
+struct Filled {
+  std::int64_t queries = 0, keys = 0;
+};
+
+inline Filled filled_of(const kernels::AttentionForward& args, std::int64_t batch) {
+  if (args.lengths == nullptr) return {args.queries, args.keys};
+  return {args.lengths[batch], args.lengths[batch]};
+}
+
 /// Scratch memory of one thread, handed out piece by piece. Without memory it only counts.
 class Scratch {
  public:
@@ -216,6 +226,24 @@ template <typename T>
 T* head_start(const void* base, std::int64_t batch, std::int64_t batch_stride, std::int64_t head,
               const AttentionSizes& sizes) {
   return const_cast<T*>(static_cast<const T*>(base)) + batch * batch_stride + head * sizes.head_dim;
+}
+
+/// Rows first to last - 1 of a head become 0.
+template <typename T>
+void clear_rows(T* rows, std::int64_t stride, std::int64_t first, std::int64_t last,
+                const AttentionSizes& sizes) {
+  for (std::int64_t r = first; r < last; ++r) std::fill_n(rows + r * stride, sizes.head_dim, T{});
+}
+
+/// The results of queries in the padding.
+template <typename T>
+void clear_results(const kernels::AttentionForward& args, const AttentionSizes& sizes,
+                   std::int64_t batch, std::int64_t head, std::int64_t first, std::int64_t last) {
+  if (first >= last) return;
+  clear_rows(head_start<T>(args.y, batch, args.y_batch_stride, head, sizes), args.y_row_stride,
+             first, last, sizes);
+  if (args.lse)
+    std::fill_n(args.lse + (batch * args.heads + head) * args.queries + first, last - first, 0.0f);
 }
 
 // NOLINTNEXTLINE(google-readability-namespace-comments)

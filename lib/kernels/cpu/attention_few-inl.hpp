@@ -43,8 +43,10 @@ class FewQueries {
     const T* k = head_start<T>(args_.k, batch, args_.k_batch_stride, kv_head, sizes_);
     const T* v = head_start<T>(args_.v, batch, args_.v_batch_stride, kv_head, sizes_);
     T* y = head_start<T>(args_.y, batch, args_.y_batch_stride, head, sizes_);
-    for (std::int64_t t = 0; t < args_.queries; ++t) {
-      const std::int64_t seen = sizes_.visible(t, {0, args_.keys});
+    const Filled filled = filled_of(args_, batch);
+    clear_results<T>(args_, sizes_, batch, head, filled.queries, args_.queries);
+    for (std::int64_t t = 0; t < filled.queries; ++t) {
+      const std::int64_t seen = sizes_.visible(t, {0, filled.keys});
       pack_rows(q + t * args_.q_row_stride, 0, 1, sizes_, args_.scale, query_);
       for (std::int64_t s = 0; s < seen; ++s) scores_[s] = score(k + s * args_.k_row_stride);
       const float largest = row_max(scores_, seen);

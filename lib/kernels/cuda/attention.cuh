@@ -23,10 +23,19 @@ struct AttentionCall {
   bool vectors;        // rows of all arrays can be read 16 bytes at a time
   bool pairs;          // and written two elements at a time
 
-  /// How many keys the query sees; queries beyond the end see all.
-  __device__ __forceinline__ int visible(int query) const {
-    const int end = args.causal ? query + first_position + 1 : keys;
-    return end < keys ? end : keys;
+  /// What a batch entry has before its padding.
+  struct Filled {
+    int queries, keys;
+  };
+  __device__ __forceinline__ Filled filled(std::int64_t batch) const {
+    if (args.lengths == nullptr) return {queries, keys};
+    const int length = min(max(args.lengths[batch], 0), keys);
+    return {length, length};
+  }
+  /// How many keys the query sees; queries beyond the end see none.
+  __device__ __forceinline__ int visible(int query, const Filled& filled) const {
+    if (query >= filled.queries) return 0;
+    return args.causal ? min(query + first_position + 1, filled.keys) : filled.keys;
   }
   /// The first query that sees the key.
   __device__ __forceinline__ int first_query(int key) const {

@@ -52,19 +52,22 @@ __device__ __forceinline__ int warp() {
   return static_cast<int>(threadIdx.x) / 32;
 }
 
-/// Stores the rows of a warp that lie before `end`, times `factor`; `rows` is row 0.
+/// Stores the rows of a warp that lie before `end`, times `factor`, and zeros from `filled` on;
+/// `rows` is row 0.
 template <typename T, int kTiles>
 __device__ __forceinline__ void store_rows(const Sums<kTiles>& sums, T* rows, std::int64_t stride,
-                                           int first, int end, int column, int head_dim, bool pairs,
-                                           float factor) {
+                                           int first, int filled, int end, int column, int head_dim,
+                                           bool pairs, float factor) {
 #pragma unroll
   for (int i = 0; i < 2; ++i) {
     const int row = first + lane_row() + i * 8;
     if (row >= end) continue;
+    const bool padding = row >= filled;
 #pragma unroll
     for (int n = 0; n < kTiles; ++n)
       store_two(rows + row * stride, column + n * 8 + lane_column(), head_dim, pairs,
-                sums.tiles[n][i * 2] * factor, sums.tiles[n][i * 2 + 1] * factor);
+                padding ? 0.0f : sums.tiles[n][i * 2] * factor,
+                padding ? 0.0f : sums.tiles[n][i * 2 + 1] * factor);
   }
 }
 
@@ -101,6 +104,7 @@ class KeyBlock {
               warp() * Shape::Left::kSharedElements),
         dropout_(plan.call.args),
         batch_(blockIdx.z),
+        filled_(plan.call.filled(batch_)),
         kv_head_(static_cast<int>(blockIdx.y)),
         first_key_(static_cast<int>(blockIdx.x) / plan.slices * Shape::kRows),
         column_(static_cast<int>(blockIdx.x) % plan.slices * Shape::kSlice) {
@@ -111,11 +115,12 @@ class KeyBlock {
   __device__ __forceinline__ void run() {
     const AttentionForward& args = call_.args;
     load_head<Shape::kRows, Shape, kDim>(k_, call_, args.k, args.k_batch_stride, args.k_row_stride,
-                                         batch_, kv_head_, first_key_, call_.keys);
+                                         batch_, kv_head_, first_key_, filled_.keys);
     load_head<Shape::kRows, Shape, kDim>(v_, call_, args.v, args.v_batch_stride, args.v_row_stride,
-                                         batch_, kv_head_, first_key_, call_.keys);
+                                         batch_, kv_head_, first_key_, filled_.keys);
     const int first = call_.first_query(first_key_) / Shape::kOthers * Shape::kOthers;
-    const int tiles = (call_.queries - first + Shape::kOthers - 1) / Shape::kOthers;
+    const int queries = first_key_ < filled_.keys ? filled_.queries - first : 0;
+    const int tiles = (queries + Shape::kOthers - 1) / Shape::kOthers;
     const auto head_of_tile = [&](int i) { return kv_head_ * call_.group + i / tiles; };
     const auto query_of_tile = [&](int i) { return first + i % tiles * Shape::kOthers; };
     const int count = tiles * call_.group;
@@ -127,10 +132,10 @@ class KeyBlock {
       visit(head_of_tile(i), query_of_tile(i), i % 2);
     }
     const int row = first_key_ + warp() * kWarpRows;
-    store_rows(dk_, head_of(plan_.dk, args.k_batch_stride), args.k_row_stride, row, call_.keys,
-               column_, call_.head_dim, call_.pairs, args.scale);
-    store_rows(dv_, head_of(plan_.dv, args.v_batch_stride), args.v_row_stride, row, call_.keys,
-               column_, call_.head_dim, call_.pairs, 1.0f);
+    store_rows(dk_, head_of(plan_.dk, args.k_batch_stride), args.k_row_stride, row, filled_.keys,
+               call_.keys, column_, call_.head_dim, call_.pairs, args.scale);
+    store_rows(dv_, head_of(plan_.dv, args.v_batch_stride), args.v_row_stride, row, filled_.keys,
+               call_.keys, column_, call_.head_dim, call_.pairs, 1.0f);
   }
 
  private:
@@ -159,12 +164,12 @@ class KeyBlock {
     const AttentionForward& args = call_.args;
     load_head<Shape::kOthers, Shape, kDim>(q_ + half * Shape::kOtherElements, call_, args.q,
                                            args.q_batch_stride, args.q_row_stride, batch_, head,
-                                           query, call_.queries);
+                                           query, filled_.queries);
     load_head<Shape::kOthers, Shape, kDim>(dy_ + half * Shape::kOtherElements, call_, plan_.dy,
                                            args.y_batch_stride, args.y_row_stride, batch_, head,
-                                           query, call_.queries);
+                                           query, filled_.queries);
     for (int i = static_cast<int>(threadIdx.x); i < Shape::kOthers; i += Shape::kThreads) {
-      const bool inside = query + i < call_.queries;
+      const bool inside = query + i < filled_.queries;
       const std::int64_t row = call_.row(batch_, head, query + i);
       lse_[half * Shape::kOthers + i] = inside ? args.lse[row] * kLog2E : 0.0f;
       shifts_[half * Shape::kOthers + i] = inside ? plan_.shifts[row] : 0.0f;
@@ -186,7 +191,7 @@ class KeyBlock {
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
         const int j = column + i % 2, t = query + j;
-        const bool seen = t < call_.queries && key + i / 2 * 8 < call_.visible(t);
+        const bool seen = key + i / 2 * 8 < call_.visible(t, filled_);
         const float probability = seen ? exp2f(p.tiles[n][i] * to_log2 - lse[j]) : 0.0f;
         p.tiles[n][i] = probability * factors[i];
         ds.tiles[n][i] = seen ? probability * (ds.tiles[n][i] * factors[i] - shifts[j]) : 0.0f;
@@ -208,6 +213,7 @@ class KeyBlock {
   typename Shape::Left left_;
   DropoutFactors dropout_;
   std::int64_t batch_;
+  AttentionCall::Filled filled_;
   int kv_head_, first_key_, column_;
   Sums<kSliceTiles> dk_, dv_;
 };
@@ -230,14 +236,15 @@ class QueryBlock {
               warp() * Shape::Left::kSharedElements),
         dropout_(plan.call.args),
         batch_(blockIdx.z),
+        filled_(plan.call.filled(batch_)),
         head_(static_cast<int>(blockIdx.y)),
         // The last queries see the most keys: they begin first.
         first_query_(static_cast<int>(gridDim.x - 1 - blockIdx.x) * Shape::kRows) {
     for (int i = 0; i < 2; ++i) {
       query_[i] = first_query_ + warp() * kWarpRows + lane_row() + i * 8;
-      const bool inside = query_[i] < call_.queries;
+      const bool inside = query_[i] < filled_.queries;
       const std::int64_t row = call_.row(batch_, head_, query_[i]);
-      visible_[i] = inside ? call_.visible(query_[i]) : 0;
+      visible_[i] = call_.visible(query_[i], filled_);
       lse_[i] = inside ? call_.args.lse[row] * kLog2E : 0.0f;
       shift_[i] = inside ? plan.shifts[row] : 0.0f;
     }
@@ -247,12 +254,13 @@ class QueryBlock {
   __device__ __forceinline__ void run() {
     const AttentionForward& args = call_.args;
     load_head<Shape::kRows, Shape, kDim>(q_, call_, args.q, args.q_batch_stride, args.q_row_stride,
-                                         batch_, head_, first_query_, call_.queries);
+                                         batch_, head_, first_query_, filled_.queries);
     load_head<Shape::kRows, Shape, kDim>(dy_, call_, plan_.dy, args.y_batch_stride,
                                          args.y_row_stride, batch_, head_, first_query_,
-                                         call_.queries);
-    const int end = call_.visible(min(first_query_ + Shape::kRows, call_.queries) - 1);
-    load(0, 0);
+                                         filled_.queries);
+    const int last_query = min(first_query_ + Shape::kRows, filled_.queries) - 1;
+    const int end = first_query_ <= last_query ? call_.visible(last_query, filled_) : 0;
+    if (end > 0) load(0, 0);
     for (int key = 0, half = 0; key < end; key += Shape::kOthers, half ^= 1) {
       wait_for_copies();
       __syncthreads();  // this tile has come, the one before is done with
@@ -261,8 +269,8 @@ class QueryBlock {
     }
     T* dq =
         head_start(static_cast<T*>(plan_.dq), batch_, args.q_batch_stride, head_, call_.head_dim);
-    store_rows(dq_, dq, args.q_row_stride, first_query_ + warp() * kWarpRows, call_.queries, 0,
-               call_.head_dim, call_.pairs, args.scale);
+    store_rows(dq_, dq, args.q_row_stride, first_query_ + warp() * kWarpRows, filled_.queries,
+               call_.queries, 0, call_.head_dim, call_.pairs, args.scale);
   }
 
  private:
@@ -271,10 +279,10 @@ class QueryBlock {
     const int kv_head = head_ / call_.group;
     load_head<Shape::kOthers, Shape, kDim>(k_ + half * Shape::kOtherElements, call_, args.k,
                                            args.k_batch_stride, args.k_row_stride, batch_, kv_head,
-                                           key, call_.keys);
+                                           key, filled_.keys);
     load_head<Shape::kOthers, Shape, kDim>(v_ + half * Shape::kOtherElements, call_, args.v,
                                            args.v_batch_stride, args.v_row_stride, batch_, kv_head,
-                                           key, call_.keys);
+                                           key, filled_.keys);
   }
   __device__ __forceinline__ void visit(int key, int half) {
     const T *k = k_ + half * Shape::kOtherElements, *v = v_ + half * Shape::kOtherElements;
@@ -316,6 +324,7 @@ class QueryBlock {
   typename Shape::Left left_;
   DropoutFactors dropout_;
   std::int64_t batch_;
+  AttentionCall::Filled filled_;
   int head_, first_query_;
   // Of the lane's two rows:
   int query_[2], visible_[2];
@@ -344,8 +353,10 @@ __global__ void __launch_bounds__(128) attention_shift_kernel(const BackwardPlan
   const std::int64_t row = std::int64_t{blockIdx.x} * 4 + threadIdx.x / 32;
   if (row >= call.args.batch * call.args.heads * call.queries) return;
   const std::int64_t query = row % call.queries, head = row / call.queries % call.args.heads;
-  const std::int64_t start = row / call.queries / call.args.heads * call.args.y_batch_stride +
-                             query * call.args.y_row_stride + head * call.head_dim;
+  const std::int64_t batch = row / call.queries / call.args.heads;
+  if (query >= call.filled(batch).queries) return;
+  const std::int64_t start =
+      batch * call.args.y_batch_stride + query * call.args.y_row_stride + head * call.head_dim;
   const T* y = static_cast<const T*>(call.args.y) + start;
   const T* dy = static_cast<const T*>(plan.dy) + start;
   const int lane = static_cast<int>(threadIdx.x) % 32;

@@ -63,6 +63,7 @@ class ForwardBlock {
               warp() * Shape::Left::kSharedElements),
         dropout_(plan.call.args),
         batch_(blockIdx.z),
+        filled_(plan.call.filled(batch_)),
         first_head_(static_cast<int>(blockIdx.y) * plan.heads_together),
         split_(static_cast<int>(blockIdx.x) / plan.row_blocks) {
     // The last rows see the most keys: they begin first.
@@ -74,7 +75,7 @@ class ForwardBlock {
       valid_[i] = row < rows_;
       head_[i] = first_head_ + (plan.heads_together > 1 ? row / call_.queries : 0);
       query_[i] = plan.heads_together > 1 ? row % call_.queries : row;
-      visible_[i] = call_.visible(query_[i]);
+      visible_[i] = call_.visible(query_[i], filled_);
       largest_[i] = -INFINITY;
       total_[i] = 0;
     }
@@ -82,17 +83,15 @@ class ForwardBlock {
   }
 
   __device__ __forceinline__ void run() {
-    const int last_row = min(first_row_ + Shape::kRows, rows_) - 1;
-    const int last_query = plan_.heads_together > 1 ? call_.queries - 1 : last_row;
     const int begin = split_ * plan_.keys_per_split;
-    const int end = min(call_.visible(last_query), begin + plan_.keys_per_split);
+    const int end = min(most_visible(), begin + plan_.keys_per_split);
     const bool busy = first_row_ + warp() * kWarpRows < rows_;
     load_queries();
-    if (begin < end) load_keys(begin);
+    if (begin < end) load_keys(begin, end);
     for (int key = begin; key < end; key += Shape::kKeys) {
       wait_for_copies();
       __syncthreads();  // keys have come, values of the tile before are done with
-      load_values(key);
+      load_values(key, end);
       Sums<kKeyTiles> scores;
       if (busy) {
         scores.clear();
@@ -102,7 +101,7 @@ class ForwardBlock {
       }
       wait_for_copies();
       __syncthreads();  // values have come, keys are done with
-      if (key + Shape::kKeys < end) load_keys(key + Shape::kKeys);
+      if (key + Shape::kKeys < end) load_keys(key + Shape::kKeys, end);
       if (busy) {
         left_.set(scores);
         left_.multiply(sums_, v_, Shape::kStride);
@@ -114,6 +113,12 @@ class ForwardBlock {
  private:
   static __device__ __forceinline__ int warp() { return static_cast<int>(threadIdx.x) / 32; }
 
+  /// Of the block's last query that is no padding; none, where all are.
+  __device__ __forceinline__ int most_visible() const {
+    if (plan_.heads_together > 1) return call_.visible(filled_.queries - 1, filled_);
+    if (first_row_ >= filled_.queries) return 0;
+    return call_.visible(min(first_row_ + Shape::kRows, filled_.queries) - 1, filled_);
+  }
   __device__ __forceinline__ void load_queries() {
     const T* q = static_cast<const T*>(call_.args.q) + batch_ * call_.args.q_batch_stride;
     load_tile<Shape::kRows, kDim, Shape::kThreads>(
@@ -127,19 +132,19 @@ class ForwardBlock {
         });
   }
   __device__ __forceinline__ void load_rows(T* tile, const void* data, std::int64_t batch_stride,
-                                            std::int64_t row_stride, int key) {
+                                            std::int64_t row_stride, int key, int end) {
     const T* head = head_start(static_cast<const T*>(data), batch_, batch_stride,
                                first_head_ / call_.group, call_.head_dim);
     load_tile<Shape::kKeys, kDim, Shape::kThreads>(
         tile, call_.head_dim, call_.vectors, [&](int row) -> const T* {
-          return key + row < call_.keys ? head + (key + row) * row_stride : nullptr;
+          return key + row < end ? head + (key + row) * row_stride : nullptr;
         });
   }
-  __device__ __forceinline__ void load_keys(int key) {
-    load_rows(k_, call_.args.k, call_.args.k_batch_stride, call_.args.k_row_stride, key);
+  __device__ __forceinline__ void load_keys(int key, int end) {
+    load_rows(k_, call_.args.k, call_.args.k_batch_stride, call_.args.k_row_stride, key, end);
   }
-  __device__ __forceinline__ void load_values(int key) {
-    load_rows(v_, call_.args.v, call_.args.v_batch_stride, call_.args.v_row_stride, key);
+  __device__ __forceinline__ void load_values(int key, int end) {
+    load_rows(v_, call_.args.v, call_.args.v_batch_stride, call_.args.v_row_stride, key, end);
   }
 
   /// Scores become probabilities relative to the largest score so far; what was summed so far is
@@ -213,13 +218,15 @@ class ForwardBlock {
     T* y = head_start(static_cast<T*>(call_.args.y), batch_, call_.args.y_batch_stride, head_[i],
                       call_.head_dim) +
            query_[i] * call_.args.y_row_stride;
+    const bool padding = visible_[i] == 0;
     const float factor = 1.0f / total;
 #pragma unroll
     for (int n = 0; n < kDimTiles; ++n)
       store_two(y, n * 8 + lane_column(), call_.head_dim, call_.pairs,
-                sums_.tiles[n][i * 2] * factor, sums_.tiles[n][i * 2 + 1] * factor);
+                padding ? 0.0f : sums_.tiles[n][i * 2] * factor,
+                padding ? 0.0f : sums_.tiles[n][i * 2 + 1] * factor);
     if (call_.args.lse != nullptr && lane_column() == 0)
-      call_.args.lse[row] = largest_[i] * kLn2 + logf(total);
+      call_.args.lse[row] = padding ? 0.0f : largest_[i] * kLn2 + logf(total);
   }
   __device__ __forceinline__ void store_part(int i, float total, std::int64_t row) {
     float* sums = plan_.part_sums + row * call_.head_dim;
@@ -238,6 +245,7 @@ class ForwardBlock {
   typename Shape::Left left_;
   DropoutFactors dropout_;
   std::int64_t batch_;
+  AttentionCall::Filled filled_;
   int first_head_, split_, first_row_, rows_;
   // Of the lane's two rows:
   bool valid_[2];
@@ -307,7 +315,7 @@ void forward(const Stream& stream, const AttentionForward& args) {
       static_cast<int>(ceil_divide(plan.heads_together * args.queries, std::int64_t{Shape::kRows}));
   const std::int64_t head_blocks = args.heads / plan.heads_together;
   plan.keys_per_split = plan.call.keys;
-  plan.splits = 1;
+  plan.splits = 1;  // and with lengths it stays: so few queries come with so few keys
   if (plan.row_blocks == 1)
     choose_splits(plan, head_blocks * args.batch, Shape::kKeys, stream.device().index);
   const std::int64_t rows = plan.splits > 1 ? args.batch * args.heads * args.queries : 0;

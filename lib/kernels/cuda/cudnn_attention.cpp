@@ -3,6 +3,7 @@
 #include <bit>
 #include <cstdint>
 #include <cuda_runtime_api.h>
+#include <initializer_list>
 #include <limits>
 #include <map>
 #include <memory>
@@ -16,11 +17,13 @@
 
 #include "tessera/base/error.hpp"
 #include "tessera/base/log.hpp"
+#include "tessera/base/shape.hpp"
 #include "tessera/device/buffer.hpp"
 #include "tessera/device/cuda.hpp"
 
 #include "device/cuda/check.hpp"
 #include "device/cuda/device_guard.hpp"
+#include "kernels/cuda/attention_padding.hpp"
 #include "kernels/cuda/cudnn_attention_graph.hpp"
 #include "kernels/cuda/cudnn_plan.hpp"
 #include "kernels/cuda/operations.hpp"
@@ -30,6 +33,7 @@ namespace tessera::kernels::cuda {
 namespace {
 
 using cudnn::AttentionShape;
+using cudnn::Strides;
 using tessera::cuda::check_cuda;
 using tessera::cuda::DeviceGuard;
 
@@ -80,9 +84,28 @@ bool comes_again(const AttentionForward& args) {
 }
 
 std::string describe(const AttentionForward& args) {
-  return fmt::format("batch {}, heads {}/{}, queries {}, keys {}, head dimension {}, {}{}",
+  return fmt::format("batch {}, heads {}/{}, queries {}, keys {}, head dimension {}, {}{}{}",
                      args.batch, args.heads, args.kv_heads, args.queries, args.keys, args.head_dim,
-                     to_string(args.dtype), args.causal ? ", causal" : "");
+                     to_string(args.dtype), args.causal ? ", causal" : "",
+                     args.lengths != nullptr ? ", rows of different lengths" : "");
+}
+
+/// Of copies without the padding.
+Strides packed_queries(const AttentionForward& args) {
+  const std::int64_t row = args.heads * args.head_dim;
+  return {row, args.queries * row};
+}
+Strides packed_keys(const AttentionForward& args) {
+  const std::int64_t row = args.kv_heads * args.head_dim;
+  return {row, args.keys * row};
+}
+
+AttentionShape shape_of(Pass pass, const AttentionForward& args) {
+  AttentionShape shape(args);
+  if (!shape.padded) return shape;
+  shape.k = shape.v = packed_keys(args);
+  if (pass == Pass::backward) shape.q = shape.dy = packed_queries(args);
+  return shape;
 }
 
 /// The library's handle for one device with the plans made on it. Thread-safe.
@@ -112,7 +135,7 @@ class Library {
   };
   /// Made at the first call of its kind; a refusal is remembered.
   const Choice& choose(Pass pass, const AttentionForward& args) {
-    const AttentionShape shape(args);
+    const AttentionShape shape = shape_of(pass, args);
     const std::lock_guard lock(mutex_);
     const auto found = choices_.find({pass, shape});
     if (found != choices_.end()) return found->second;
@@ -183,23 +206,26 @@ const cudnn::Plan* plan_for(const Stream& stream, Pass pass, const AttentionForw
 
 constexpr float kScalarOne = 1, kScalarMinusInfinity = -std::numeric_limits<float>::infinity();
 
-/// Lengths as cuDNN's graphs take them, on the host.
-struct Lengths {
-  explicit Lengths(const AttentionForward& args)
+/// Numbers of positions as cuDNN's graphs take them, on the host.
+struct Positions {
+  explicit Positions(const AttentionForward& args)
       : queries(static_cast<std::int32_t>(args.queries)),
         keys(static_cast<std::int32_t>(args.keys)) {}
   std::int32_t queries, keys;
 };
 
 /// What both passes have in common.
-std::vector<cudnn::Argument> arguments_of(const AttentionForward& args, const Lengths& lengths) {
+std::vector<cudnn::Argument> arguments_of(const AttentionForward& args,
+                                          const Positions& positions) {
   std::vector<cudnn::Argument> arguments{{cudnn::kQ, args.q},     {cudnn::kK, args.k},
                                          {cudnn::kV, args.v},     {cudnn::kY, args.y},
                                          {cudnn::kLse, args.lse}, {cudnn::kScale, &args.scale}};
-  if (args.causal) arguments.push_back({cudnn::kMinusInfinity, &kScalarMinusInfinity});
+  if (args.lengths != nullptr) arguments.push_back({cudnn::kLengths, args.lengths});
+  if (args.causal || args.lengths != nullptr)
+    arguments.push_back({cudnn::kMinusInfinity, &kScalarMinusInfinity});
   if (AttentionShape(args).shifted()) {
-    arguments.push_back({cudnn::kQueries, &lengths.queries});
-    arguments.push_back({cudnn::kKeys, &lengths.keys});
+    arguments.push_back({cudnn::kQueries, &positions.queries});
+    arguments.push_back({cudnn::kKeys, &positions.keys});
   }
   return arguments;
 }
@@ -207,6 +233,69 @@ std::vector<cudnn::Argument> arguments_of(const AttentionForward& args, const Le
 Buffer allocate_rows(const Stream& stream, const AttentionForward& args) {
   const auto rows = static_cast<std::size_t>(args.batch * args.heads * args.queries);
   return allocate_workspace(stream, rows * sizeof(float));
+}
+
+AttentionPadding padding_of(const AttentionForward& args) {
+  AttentionPadding padding{};
+  padding.lengths = args.lengths;
+  padding.batch = args.batch;
+  padding.positions = args.queries;
+  return padding;
+}
+
+/// An array of the call, and the strides of it and of its copy.
+struct Source {
+  const void*& data;
+  Strides strides, packed;
+};
+
+/// cuDNN does not say that it reads nothing behind a length, and what is multiplied by a
+/// probability of 0 is NaN if it was: lets `args` have its lengths in their range and `sources`
+/// point to copies with zeros in the padding, which the result holds.
+Buffer leave_padding_out(const Stream& stream, AttentionForward& args,
+                         std::initializer_list<Source> sources) {
+  const auto lengths = static_cast<std::size_t>(round_up(args.batch, 4)) * sizeof(std::int32_t);
+  const auto bytes_of = [&](const Source& source) {
+    return static_cast<std::size_t>(args.batch * source.packed.batch) * size_of(args.dtype);
+  };
+  std::size_t bytes = lengths;
+  for (const Source& source : sources) bytes += bytes_of(source);
+  Buffer copies = allocate_workspace(stream, bytes);
+  AttentionPadding padding = padding_of(args);
+  padding.in_range = copies.as<std::int32_t>();
+  std::byte* place = copies.as<std::byte>() + lengths;
+  for (const Source& source : sources) {
+    padding.arrays[padding.count++] = {
+        source.data,       source.strides.row,  source.strides.batch, place,
+        source.packed.row, source.packed.batch, source.packed.row};
+    source.data = place;
+    place += bytes_of(source);
+  }
+  attention_padding(stream, padding);
+  args.lengths = padding.in_range;
+  return copies;
+}
+
+/// Results of cuDNN are not defined in the padding.
+void clear_padding(const Stream& stream, const AttentionForward& args) {
+  AttentionPadding padding = padding_of(args);
+  padding.arrays[padding.count++] = {
+      nullptr, 0, 0, args.y, args.y_row_stride, args.y_batch_stride, packed_queries(args).row};
+  padding.lse = args.lse;
+  padding.heads = args.heads;
+  attention_padding(stream, padding);
+}
+void clear_padding(const Stream& stream, const AttentionBackward& args) {
+  const AttentionForward& forward = args.forward;
+  AttentionPadding padding = padding_of(forward);
+  const auto add = [&](void* gradient, std::int64_t row, std::int64_t batch, std::int64_t width) {
+    padding.arrays[padding.count++] = {nullptr, 0, 0, gradient, row, batch, width};
+  };
+  const std::int64_t queries = packed_queries(forward).row, keys = packed_keys(forward).row;
+  add(args.dq, forward.q_row_stride, forward.q_batch_stride, queries);
+  add(args.dk, forward.k_row_stride, forward.k_batch_stride, keys);
+  add(args.dv, forward.v_row_stride, forward.v_batch_stride, keys);
+  attention_padding(stream, padding);
 }
 
 }  // namespace
@@ -224,20 +313,39 @@ bool cudnn_attention_forward(const Stream& stream, const AttentionForward& args)
   AttentionForward full = args;
   const Buffer unwanted = args.lse == nullptr ? allocate_rows(stream, args) : Buffer();
   if (args.lse == nullptr) full.lse = unwanted.as<float>();
-  const Lengths lengths(full);
-  Library::of(stream).execute(stream, *plan, arguments_of(full, lengths));
+  Buffer copies;
+  if (args.lengths != nullptr) {
+    const Strides packed = packed_keys(args);
+    copies = leave_padding_out(stream, full,
+                               {{full.k, {args.k_row_stride, args.k_batch_stride}, packed},
+                                {full.v, {args.v_row_stride, args.v_batch_stride}, packed}});
+  }
+  const Positions positions(full);
+  Library::of(stream).execute(stream, *plan, arguments_of(full, positions));
+  if (args.lengths != nullptr) clear_padding(stream, args);
   return true;
 }
 
 bool cudnn_attention_backward(const Stream& stream, const AttentionBackward& args) {
   const DeviceGuard device(stream.device().index);
-  const AttentionForward& forward = args.forward;
+  AttentionForward forward = args.forward;
   const cudnn::Plan* plan = plan_for(stream, Pass::backward, forward, arrays_fit(args));
   if (plan == nullptr) return false;
   const Buffer shifts = allocate_rows(stream, forward);
-  const Lengths lengths(forward);
-  std::vector<cudnn::Argument> arguments = arguments_of(forward, lengths);
-  for (const cudnn::Argument& argument : {cudnn::Argument{cudnn::kDy, args.dy},
+  const void* dy = args.dy;
+  Buffer copies;
+  if (forward.lengths != nullptr) {
+    const Strides queries = packed_queries(forward), keys = packed_keys(forward);
+    copies =
+        leave_padding_out(stream, forward,
+                          {{forward.q, {forward.q_row_stride, forward.q_batch_stride}, queries},
+                           {forward.k, {forward.k_row_stride, forward.k_batch_stride}, keys},
+                           {forward.v, {forward.v_row_stride, forward.v_batch_stride}, keys},
+                           {dy, {forward.y_row_stride, forward.y_batch_stride}, queries}});
+  }
+  const Positions positions(forward);
+  std::vector<cudnn::Argument> arguments = arguments_of(forward, positions);
+  for (const cudnn::Argument& argument : {cudnn::Argument{cudnn::kDy, dy},
                                           {cudnn::kDq, args.dq},
                                           {cudnn::kDk, args.dk},
                                           {cudnn::kDv, args.dv},
@@ -245,6 +353,7 @@ bool cudnn_attention_backward(const Stream& stream, const AttentionBackward& arg
                                           {cudnn::kOne, &kScalarOne}})
     arguments.push_back(argument);
   Library::of(stream).execute(stream, *plan, arguments);
+  if (forward.lengths != nullptr) clear_padding(stream, args);
   return true;
 }
 

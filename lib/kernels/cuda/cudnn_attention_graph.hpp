@@ -26,8 +26,15 @@ enum AttentionValue : std::int64_t {
   kDq,
   kDk,
   kDv,
-  kShifts,  // [batch, heads, queries] fp32, scratch: dy . y
-  kOne,     // scalar, fp32
+  kShifts,   // [batch, heads, queries] fp32, scratch: dy . y
+  kOne,      // scalar, fp32
+  kLengths,  // [batch, 1, 1, 1] int32, where the call has lengths
+};
+
+/// Of an array in elements; those of a head lie side by side.
+struct Strides {
+  std::int64_t row, batch;
+  auto operator<=>(const Strides&) const = default;
 };
 
 /// What the graph of a call depends on: equal shapes share a plan.
@@ -35,8 +42,10 @@ struct AttentionShape {
   explicit AttentionShape(const AttentionForward& args);
 
   std::int64_t batch, heads, kv_heads, queries, keys, head_dim;
-  std::int64_t q_row, k_row, v_row, y_row, q_batch, k_batch, v_batch, y_batch;  // strides
+  Strides q, k, v, y;      // of what is read, and of y
+  Strides dq, dk, dv, dy;  // the caller's, like those of q, k, v and y unless set
   bool causal;
+  bool padded;  // rows have lengths
   DType dtype;
 
   /// Queries begin in the middle of the keys.

@@ -47,23 +47,30 @@ Value GraphBuilder::intermediate(const Extents& sizes, const Extents& strides,
   return {next_++, sizes, strides, type};
 }
 
-Value GraphBuilder::matmul(const Value& a, const Value& b) {
+Value GraphBuilder::matmul(const Value& a, const Value& b, const ProductPart& part) {
   const Value result = intermediate(
       {std::max(a.sizes[0], b.sizes[0]), std::max(a.sizes[1], b.sizes[1]), a.sizes[2], b.sizes[3]},
       kSingle);
-  matmul(a, b, result);
+  matmul(a, b, result, part);
   return result;
 }
 
-void GraphBuilder::matmul(const Value& a, const Value& b, const Value& result) {
+void GraphBuilder::matmul(const Value& a, const Value& b, const Value& result,
+                          const ProductPart& part) {
   Descriptor kind(CUDNN_BACKEND_MATMUL_DESCRIPTOR);
   kind.set(CUDNN_ATTR_MATMUL_COMP_TYPE, kSingle).finalize();
-  add_operation(CUDNN_BACKEND_OPERATION_MATMUL_DESCRIPTOR)
-      .set(CUDNN_ATTR_OPERATION_MATMUL_ADESC, describe(a))
+  Descriptor& operation = add_operation(CUDNN_BACKEND_OPERATION_MATMUL_DESCRIPTOR);
+  operation.set(CUDNN_ATTR_OPERATION_MATMUL_ADESC, describe(a))
       .set(CUDNN_ATTR_OPERATION_MATMUL_BDESC, describe(b))
       .set(CUDNN_ATTR_OPERATION_MATMUL_CDESC, describe(result))
-      .set(CUDNN_ATTR_OPERATION_MATMUL_DESC, kind)
-      .finalize();
+      .set(CUDNN_ATTR_OPERATION_MATMUL_DESC, kind);
+  const auto cut = [&](cudnnBackendAttributeName_t side, const Value* length) {
+    if (length != nullptr) operation.set(side, describe(*length));
+  };
+  cut(CUDNN_ATTR_OPERATION_MATMUL_GEMM_M_OVERRIDE_DESC, part.rows);
+  cut(CUDNN_ATTR_OPERATION_MATMUL_GEMM_N_OVERRIDE_DESC, part.columns);
+  cut(CUDNN_ATTR_OPERATION_MATMUL_GEMM_K_OVERRIDE_DESC, part.inner);
+  operation.finalize();
 }
 
 Value GraphBuilder::pointwise(cudnnPointwiseMode_t mode, const Value& x, cudnnDataType_t type) {

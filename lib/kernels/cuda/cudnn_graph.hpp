@@ -25,6 +25,13 @@ struct Value {
   cudnnDataType_t type;
 };
 
+/// How much of a product each entry of the batch has, int32 [batch, 1, 1, 1]; nullptr: all of it.
+struct ProductPart {
+  const Value* rows = nullptr;
+  const Value* columns = nullptr;
+  const Value* inner = nullptr;
+};
+
 /// Builds a graph, operation by operation. Everything is computed in fp32 but for comparisons and
 /// positions. Throws what Descriptor does.
 class GraphBuilder {
@@ -38,8 +45,8 @@ class GraphBuilder {
   /// Rows and columns change places: a product's operand is read along its other side.
   static Value transposed(Value value);
 
-  Value matmul(const Value& a, const Value& b);
-  void matmul(const Value& a, const Value& b, const Value& result);
+  Value matmul(const Value& a, const Value& b, const ProductPart& part = {});
+  void matmul(const Value& a, const Value& b, const Value& result, const ProductPart& part = {});
   /// Element by element; a side of 1 is repeated.
   Value pointwise(cudnnPointwiseMode_t mode, const Value& x, cudnnDataType_t type);
   Value pointwise(cudnnPointwiseMode_t mode, const Value& x, const Value& b, cudnnDataType_t type);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Attention by cuDNN against the plain computation, in every shape and layout that models use.
-#include <utility>
+#include <algorithm>
+#include <tuple>
 
 #include <gtest/gtest.h>
 
@@ -85,9 +86,14 @@ TEST_P(CudnnAttention, SameBitsEachTimeAndWithoutLse) {
 
 /// What one pass keeps, the other's kernels can take.
 TEST_P(CudnnAttention, PassesOfBothKindsFitTogether) {
-  const Problem p{.batch = 1, .heads = 4, .kv_heads = 2, .queries = 96, .keys = 96, .head_dim = 64};
+  const Problem whole{
+      .batch = 2, .heads = 4, .kv_heads = 2, .queries = 96, .keys = 96, .head_dim = 64};
+  Problem padded = whole;
+  padded.lengths = {70, 11};
   using enum AttentionKernels;
-  for (const auto& [forward, backward] : {std::pair{cudnn, own}, std::pair{own, cudnn}}) {
+  for (const auto& [p, forward, backward] :
+       {std::tuple{whole, cudnn, own}, std::tuple{whole, own, cudnn},
+        std::tuple{padded, cudnn, own}, std::tuple{padded, own, cudnn}}) {
     Arrays a(p, GetParam(), test::gpu());
     const AttentionBackward args = backward_args(p, a);
     {
@@ -103,6 +109,34 @@ TEST_P(CudnnAttention, PassesOfBothKindsFitTogether) {
     expect_close(a.dk, reference.dk, 4, std::string("dk, forward ") + to_string(forward));
     expect_close(a.dv, reference.dv, 4, std::string("dv, forward ") + to_string(forward));
   }
+}
+
+TEST_P(CudnnAttention, LeavesZerosInThePaddingAndTakesPossibleLengths) {
+  const WithKernels cudnn(AttentionKernels::cudnn);
+  Problem p{.batch = 2,
+            .heads = 4,
+            .kv_heads = 2,
+            .queries = 64,
+            .keys = 64,
+            .head_dim = 16,
+            .lengths = {64, 0}};
+  Arrays expected(p, GetParam(), test::gpu()), actual(p, GetParam(), test::gpu());
+  expected.run(backward_args(p, expected));
+  p.lengths = {1000, -3};
+  std::ranges::copy(p.lengths, actual.lengths.as<std::int32_t>());
+  actual.run(backward_args(p, actual));
+  const auto expect = [&](const TypedArray& one, const TypedArray& other, std::int64_t rows,
+                          std::int64_t width) {
+    EXPECT_EQ(one, other);
+    const Doubles values = other.values();
+    const auto padding = values.begin() + rows * width;
+    EXPECT_EQ(std::count(padding, values.end(), 0.0), rows * width);
+  };
+  expect(expected.y, actual.y, p.queries, p.heads * p.head_dim);
+  expect(expected.lse, actual.lse, p.queries, p.heads);
+  expect(expected.dq, actual.dq, p.queries, p.heads * p.head_dim);
+  expect(expected.dk, actual.dk, p.keys, p.kv_heads * p.head_dim);
+  expect(expected.dv, actual.dv, p.keys, p.kv_heads * p.head_dim);
 }
 
 TEST_P(CudnnAttention, SaysWhatItDoesNotTake) {

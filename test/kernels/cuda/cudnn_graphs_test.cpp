@@ -60,6 +60,7 @@ AttentionShape shape_of(const Problem& p, DType dtype) {
   args.k_batch_stride = args.v_batch_stride = k.batch;
   args.causal = p.causal;
   args.dtype = dtype;
+  if (!p.lengths.empty()) args.lengths = p.lengths.data();
   return AttentionShape(args);
 }
 
@@ -97,10 +98,12 @@ TEST_P(CudnnGraphs, HaveEngines) {
 }
 
 TEST_P(CudnnGraphs, AreCompiled) {
-  const Problem p{
-      .batch = 2, .heads = 8, .kv_heads = 2, .queries = 1024, .keys = 1024, .head_dim = 64};
-  expect_compiled(forward_engine(p));
-  expect_compiled(backward_engine(p));
+  Problem p{.batch = 2, .heads = 8, .kv_heads = 2, .queries = 1024, .keys = 1024, .head_dim = 64};
+  for (const auto& lengths : {std::vector<std::int32_t>{}, {1024, 700}}) {
+    p.lengths = lengths;
+    expect_compiled(forward_engine(p));
+    expect_compiled(backward_engine(p));
+  }
 }
 
 /// The backward pass keeps no matrix of queries times keys on Blackwell, and elsewhere one of two

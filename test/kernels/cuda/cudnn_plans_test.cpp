@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // When cuDNN is asked and what becomes of its answers, and that the emulated one sees wrong graphs
 // and wrong arguments.
+#include <cmath>
 #include <limits>
 #include <vector>
 
@@ -52,6 +53,19 @@ TEST_F(CudnnPlans, AreMadeOnceForEachShape) {
   EXPECT_EQ(taken(problem(2)), 2);
   EXPECT_EQ(cudnn_plans() - before, 2);
   EXPECT_EQ(taken(problem(2), DType::fp16), 2);
+  EXPECT_EQ(cudnn_plans() - before, 4);
+}
+
+TEST_F(CudnnPlans, AreMadeOnceForAllLengths) {
+  const std::int64_t before = cudnn_plans();
+  Problem p = problem(5);
+  for (const std::int32_t length : {64, 17, 0}) {
+    p.lengths = {length};
+    EXPECT_EQ(taken(p), 2);
+    EXPECT_EQ(cudnn_plans() - before, 2);
+  }
+  p.lengths.clear();
+  EXPECT_EQ(taken(p), 2);
   EXPECT_EQ(cudnn_plans() - before, 4);
 }
 
@@ -173,29 +187,90 @@ TEST_F(EmulatedCudnn, HasNoEngineForOtherPatterns) {
   EXPECT_THROW(cudnn::first_engine(graph, {.capability = 90}), Error);
 }
 
+/// A forward pass through the graph alone.
+class OneForward {
+ public:
+  OneForward(const Problem& p, cudnnHandle_t handle)
+      : arrays(p, DType::fp16, test::gpu()), args(forward_args(p, arrays)), handle_(handle) {
+    EXPECT_EQ(cudnnSetStream(handle,
+                             static_cast<cudaStream_t>(arrays.on_device.stream().native_handle())),
+              CUDNN_STATUS_SUCCESS);
+  }
+  /// What the plan wants.
+  std::vector<Argument> arguments() const {
+    std::vector<Argument> result{{cudnn::kQ, args.q},
+                                 {cudnn::kK, args.k},
+                                 {cudnn::kV, args.v},
+                                 {cudnn::kY, args.y},
+                                 {cudnn::kLse, args.lse},
+                                 {cudnn::kScale, &args.scale},
+                                 {cudnn::kMinusInfinity, &minus_infinity_}};
+    if (args.lengths != nullptr) result.push_back({cudnn::kLengths, args.lengths});
+    return result;
+  }
+  void run(const std::vector<Argument>& given) {
+    const StreamScope scope(arrays.on_device.stream());
+    const Descriptor graph = forward_graph(cudnn::AttentionShape(args), handle_);
+    const cudnn::Plan plan(cudnn::first_engine(graph, {.capability = 90}));
+    const Buffer workspace = allocate(plan.workspace(), test::gpu(), Purpose::workspace);
+    plan.execute(handle_, given, workspace.data());
+    arrays.on_device.fetch();
+  }
+
+  Arrays arrays;
+  AttentionForward args;
+
+ private:
+  cudnnHandle_t handle_;
+  float minus_infinity_ = -std::numeric_limits<float>::infinity();
+};
+
+TEST_F(EmulatedCudnn, DefinesNothingInThePadding) {
+  Problem p{.batch = 1, .heads = 1, .kv_heads = 1, .queries = 8, .keys = 8, .head_dim = 8};
+  OneForward whole(p, handle());
+  whole.run(whole.arguments());
+  p.lengths = {5};
+  OneForward padded(p, handle());
+  // NaN that was multiplied by a probability of 0 would be everywhere.
+  padded.args.k = padded.arrays.at(whole.arrays.k);
+  padded.args.v = padded.arrays.at(whole.arrays.v);
+  padded.run(padded.arguments());
+  const Doubles expected = whole.arrays.y.values(), y = padded.arrays.y.values();
+  for (std::size_t i = 0; i < y.size(); ++i)
+    EXPECT_TRUE(i < 5 * 8 ? y[i] == expected[i] : std::isnan(y[i])) << i;
+}
+
+TEST_F(EmulatedCudnn, ReportsLengthsThatAreTooLong) {
+  const emulation_test::Faults faults;
+  Problem p{.batch = 2, .heads = 1, .kv_heads = 1, .queries = 8, .keys = 8, .head_dim = 16};
+  p.lengths = {8, 0};
+  OneForward call(p, handle());
+  call.arrays.lengths.as<std::int32_t>()[1] = 9;
+  const TypedArray too_long = call.arrays.lengths;
+  call.args.lengths =
+      static_cast<const std::int32_t*>(call.arrays.at(const_cast<TypedArray&>(too_long)));
+  call.run(call.arguments());
+  EXPECT_NE(faults.text().find("a length is not in 0..8"), std::string::npos) << faults.text();
+}
+
+TEST_F(EmulatedCudnn, HasNoEngineWhereAProductHasOtherLengths) {
+  const Value lengths = graph_.array(9, {1, 1, 1, 1}, {1, 1, 1, 1}, CUDNN_DATA_INT32);
+  const Value q = array(1, {1, 1, 8, 8}), k = array(2, {1, 1, 8, 8});
+  EXPECT_THROW(graph_.matmul(q, k, array(3, {1, 1, 8, 8}), {.rows = &q}), Error);
+  graph_ = GraphBuilder();
+  graph_.array(9, {1, 1, 1, 1}, {1, 1, 1, 1}, CUDNN_DATA_INT32);
+  graph_.matmul(array(1, {1, 1, 8, 8}), array(2, {1, 1, 8, 8}), array(3, {1, 1, 8, 8}),
+                {.rows = &lengths});
+  const Descriptor graph = finish();
+  EXPECT_THROW(cudnn::first_engine(graph, {.capability = 90}), Error);
+}
+
 TEST_F(EmulatedCudnn, RefusesArgumentsThatAreMissingOrInTheWrongPlace) {
   const Problem p{.batch = 1, .heads = 1, .kv_heads = 1, .queries = 8, .keys = 8, .head_dim = 8};
-  Arrays a(p, DType::fp16, test::gpu());
-  const AttentionForward args = forward_args(p, a);
-  ASSERT_EQ(
-      cudnnSetStream(handle(), static_cast<cudaStream_t>(a.on_device.stream().native_handle())),
-      CUDNN_STATUS_SUCCESS);
-  const Descriptor graph = forward_graph(cudnn::AttentionShape(args), handle());
-  const cudnn::Plan plan(cudnn::first_engine(graph, {.capability = 90}));
-  const StreamScope scope(a.on_device.stream());
-  const Buffer workspace = allocate(plan.workspace(), test::gpu(), Purpose::workspace);
-  const float minus_infinity = -std::numeric_limits<float>::infinity();
-  const std::vector<Argument> good{{cudnn::kQ, args.q},
-                                   {cudnn::kK, args.k},
-                                   {cudnn::kV, args.v},
-                                   {cudnn::kY, args.y},
-                                   {cudnn::kLse, args.lse},
-                                   {cudnn::kScale, &args.scale},
-                                   {cudnn::kMinusInfinity, &minus_infinity}};
-  const auto run = [&](const std::vector<Argument>& arguments) {
-    plan.execute(handle(), arguments, workspace.data());
-    a.on_device.fetch();
-  };
+  OneForward call(p, handle());
+  const AttentionForward& args = call.args;
+  const auto run = [&](const std::vector<Argument>& arguments) { call.run(arguments); };
+  const std::vector<Argument> good = call.arguments();
   EXPECT_NO_THROW(run(good));
   std::vector<Argument> bad = good;
   bad.pop_back();
