@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Attention of GPT-2 124M, forward and backward, against the rate of oneDNN's fp32 product. Work is
-// what the causal mask leaves: 2 products forward; 5 backward, the recomputed scores included.
+// what the causal mask and the rows' lengths leave: 2 products forward; 5 backward, the recomputed
+// scores included.
 #include <cmath>
+#include <iterator>
 #include <string>
 #include <vector>
 
@@ -19,6 +21,20 @@ struct Problem {
   const char* name;
   std::int64_t batch, queries, keys;
   float dropout = 0;
+  std::vector<std::int32_t> lengths = {};
+
+  /// Pairs of a query and a key that it sees, in all rows.
+  double visible() const {
+    const auto of_row = [](double row_queries, double row_keys) {
+      return row_queries * (row_keys - 0.5 * (row_queries - 1));
+    };
+    if (lengths.empty())
+      return static_cast<double>(batch) *
+             of_row(static_cast<double>(queries), static_cast<double>(keys));
+    double sum = 0;
+    for (const std::int32_t length : lengths) sum += of_row(length, length);
+    return sum;
+  }
 };
 
 // Arrays of one call: q, k, v in one projection, as the model has them.
@@ -61,7 +77,8 @@ struct Arrays {
          .scale = 0.125f,
          .causal = true,
          .dtype = dtype,
-         .dropout = p.dropout};
+         .dropout = p.dropout,
+         .lengths = p.lengths.empty() ? nullptr : p.lengths.data()};
     args.dy = dy.data();
     args.dq = dqkv.data();
     args.dk = dqkv.data() + kWidth * size;
@@ -78,9 +95,7 @@ void measure_problem(bench::Program& program, bench::OnednnReference& reference,
   const std::string name = std::string(to_string(dtype)) + " " + p.name;
   if (!program.wants(name)) return;
   Arrays arrays(p, dtype);
-  const double visible = static_cast<double>(p.queries) *
-                         (static_cast<double>(p.keys) - 0.5 * static_cast<double>(p.queries - 1));
-  const double product = 2.0 * static_cast<double>(p.batch * Arrays::kWidth) * visible;
+  const double product = 2.0 * static_cast<double>(Arrays::kWidth) * p.visible();
   kernels::attention_forward({}, arrays.args.forward);
   program.measure(
       {.name = name,
@@ -99,12 +114,16 @@ void measure_problem(bench::Program& program, bench::OnednnReference& reference,
 
 int main(int argc, char** argv) {
   bench::Program program("kernels_attention", argc, argv);
-  const Problem problems[] = {{"4 x 256 tokens", 4, 256, 256},
-                              {"4 x 256 tokens, dropout", 4, 256, 256, 0.1f},
-                              {"1 x 1024 tokens", 1, 1024, 1024},
-                              {"one token after 1023", 1, 1, 1024}};
+  const Problem problems[] = {
+      {"4 x 256 tokens", 4, 256, 256},
+      {"4 x 256 tokens, dropout", 4, 256, 256, 0.1f},
+      {"1 x 1024 tokens", 1, 1024, 1024},
+      {"4 x 512 tokens", 4, 512, 512},
+      {"4 x 512 tokens, 512 256 128 64 of them filled", 4, 512, 512, 0, {512, 256, 128, 64}},
+      {"one token after 1023", 1, 1, 1024}};
   bench::OnednnReference reference(DType::fp32);
   for (const DType dtype : {DType::bf16, DType::fp32})
-    for (const Problem& p : problems) measure_problem(program, reference, p, dtype, 1.0 / 8);
+    for (const Problem& p : problems)
+      measure_problem(program, reference, p, dtype, 0.5 / std::size(problems));
   return program.finish();
 }
