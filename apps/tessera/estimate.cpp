@@ -42,6 +42,9 @@ void print_stages(const engine::RunSetup& setup) {
   std::string others;
   if (mesh.sequence > 1) others += fmt::format(" x {} sequence-parallel", mesh.sequence);
   if (mesh.tensor > 1) others += fmt::format(" x {} tensor-parallel", mesh.tensor);
+  if (mesh.pipeline > 1)
+    others +=
+        fmt::format(" x {} pipeline-parallel (the numbers are the first one's)", mesh.pipeline);
   const auto parameters = static_cast<double>(setup.model->parameter_count());
   const config::EngineConfig& engine = setup.config.engine;
   const double node = static_cast<double>(available_host_memory());
@@ -60,7 +63,7 @@ void print_stages(const engine::RunSetup& setup) {
   for (int stage = 0; stage <= 3; ++stage) {
     const engine::Estimate e = engine::estimate_run(*setup.model, setup.config, ranks, stage);
     const double largest =
-        largest_model(e, parameters, node / (ranks * mesh.sequence * mesh.tensor));
+        largest_model(e, parameters, node / (ranks * mesh.sequence * mesh.tensor * mesh.pipeline));
     std::cout << fmt::format("{:>5} {:>12} {:>12} {:>12} {:>12} {:>12} {:>12} {:>12}  {}\n", stage,
                              bytes(e.parameters), bytes(e.gradients), bytes(e.optimizer),
                              bytes(e.gathered), bytes(e.buckets), bytes(e.activations),

@@ -17,10 +17,11 @@ Value recompute(Tape& tape, const Value& input,
                .backward_input =
                    [&tape, body, data = input.data(), slot = input.slot()](Tensor& gradient) {
                      Tape again(Recording::on, nullptr, tape.stream());
+                     if (tape.splits_backward()) again.split_backward();
                      const Value start = slot ? Value::leaf(data) : Value(data);
                      Value output = body(again, start);
                      output.take_data();
-                     again.backward(output, std::move(gradient));
+                     tape.backward_input(again, output, std::move(gradient));
                      if (slot && !start.slot()->empty())
                        slot->add(tape.stream(), start.slot()->take());
                    },

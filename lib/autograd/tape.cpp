@@ -2,6 +2,8 @@
 // Recording and replay.
 #include "tessera/autograd/tape.hpp"
 
+#include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "tessera/base/error.hpp"
@@ -18,12 +20,8 @@ void Tape::enter(int unit) {
   UnitHooks* hooks = hooks_;
   record({.name = "unit's last use",
           .output = nullptr,
-          .backward_input =
-              [hooks, unit](Tensor&) {
-                hooks->release(unit, Phase::backward);
-                hooks->gradients_ready(unit);
-              },
-          .backward_weight = {}});
+          .backward_input = [hooks, unit](Tensor&) { hooks->release(unit, Phase::backward); },
+          .backward_weight = [hooks, unit](const Tensor&) { hooks->gradients_ready(unit); }});
 }
 
 void Tape::leave(int unit) {
@@ -31,10 +29,13 @@ void Tape::leave(int unit) {
   hooks_->release(unit, Phase::forward);
   if (!recording()) return;
   UnitHooks* hooks = hooks_;
-  record({.name = "unit's first use",
-          .output = nullptr,
-          .backward_input = [hooks, unit](Tensor&) { hooks->acquire(unit, Phase::backward); },
-          .backward_weight = {}});
+  Node node{.name = "unit's first use",
+            .output = nullptr,
+            .backward_input = [hooks, unit](Tensor&) { hooks->acquire(unit, Phase::backward); },
+            .backward_weight = {}};
+  if (split_)
+    node.backward_weight = [hooks, unit](const Tensor&) { hooks->acquire(unit, Phase::weights); };
+  record(std::move(node));
 }
 
 Value Tape::result(Tensor data, bool requires_gradient) const {
@@ -54,14 +55,44 @@ void Tape::backward() {
   while (!nodes.empty()) {
     Node node = std::move(nodes.back());
     nodes.pop_back();
-    Tensor gradient;
-    if (node.output != nullptr) {
-      if (node.output->empty()) continue;
-      gradient = node.output->take();
-    }
-    if (node.backward_input) node.backward_input(gradient);
-    if (node.backward_weight) node.backward_weight(gradient);
+    replay(std::move(node));
   }
+}
+
+void Tape::replay(Node node) {
+  Tensor gradient;
+  if (node.output != nullptr) {
+    if (node.output->empty()) return;
+    gradient = node.output->take();
+  }
+  if (node.backward_input) node.backward_input(gradient);
+  if (!node.backward_weight) return;
+  if (split_)
+    deferred_.push_back({std::move(node.backward_weight), std::move(gradient)});
+  else
+    node.backward_weight(gradient);
+}
+
+void Tape::backward_input() {
+  TESSERA_CHECK(split_, Code::invalid_argument,
+                "a backward pass in two parts needs a tape that was told so beforehand");
+  backward();
+}
+
+void Tape::backward_weight() {
+  std::vector<Deferred> deferred = std::exchange(deferred_, {});
+  std::ranges::reverse(deferred);
+  while (!deferred.empty()) {
+    const Deferred next = std::move(deferred.back());
+    deferred.pop_back();
+    next.backward_weight(next.gradient);
+  }
+}
+
+void Tape::backward_input(Tape& inside, const Value& value, Tensor gradient) {
+  inside.backward(value, std::move(gradient));
+  std::ranges::move(inside.deferred_, std::back_inserter(deferred_));
+  inside.deferred_.clear();
 }
 
 void Tape::backward(const Value& value, Tensor gradient) {

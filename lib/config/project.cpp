@@ -72,6 +72,18 @@ void project_mesh(Values& values, MeshConfig& mesh) {
   mesh.tensor = size("mesh.tensor", 1);
 }
 
+void project_pipeline(Values& values, PipelineConfig& pipeline) {
+  pipeline.schedule = values.text("pipeline.schedule");
+  pipeline.chunks = static_cast<int>(values.integer("pipeline.chunks").value_or(0));
+  pipeline.keep_gathered = values.text("pipeline.gather") == "step";
+  const Node partition = values.get("pipeline.partition");
+  pipeline.partition = partition.text == "auto" ? "parameters" : partition.text;
+  if (!partition.is(Node::Kind::list)) return;
+  pipeline.partition.clear();
+  for (const Node& count : partition.items)
+    pipeline.partition += fmt::format("{}{}", pipeline.partition.empty() ? "" : ",", count.integer);
+}
+
 void project_comm(Values& values, CommConfig& comm) {
   comm.transport = values.text("comm.transport");
   comm.device_transport = values.text("comm.device_transport");
@@ -179,6 +191,7 @@ void project(RunConfig& config) {
   project_optimizer(values, config.engine.optimizer);
   project_scheduler(values, config.entries, config.engine.scheduler);
   project_mesh(values, config.mesh);
+  if (!config.bare_engine) project_pipeline(values, config.pipeline);
   if (config.bare_engine) return;
   project_model(values, config.entries, config.model);
   project_data(values, config.data);

@@ -124,6 +124,7 @@ std::string to_yaml(const RunConfig& config) {
     const bool follows = entry.path == "run.total_steps" ||
                          entry.path == "engine.data_parallel_size" ||
                          entry.path == "engine.sequence_parallel_size" ||
+                         entry.path.starts_with("engine.pipeline.") ||
                          entry.path.starts_with("engine.tensor_parallel.");
     if (entry.value != "null" && !follows) writer.add(entry);
   }

@@ -37,6 +37,7 @@ class Resolver {
     fill_dtype();
     fill_warmup();
     if (!config_.bare_engine) {
+      fill_partition();
       fill_vocabulary();
       fill_sequence_length();
       fill_log_period();
@@ -51,6 +52,23 @@ class Resolver {
 
   std::optional<std::int64_t> given(const char* path) {
     return values_.is_given(path) ? values_.integer(path) : std::nullopt;
+  }
+
+  void fill_partition() {
+    constexpr const char* kOurs = "pipeline.partition";
+    constexpr const char* kTheirs = "engine.pipeline.partition";
+    const bool theirs_given = values_.is_given(kTheirs);
+    const std::string theirs = values_.text(kTheirs);
+    const std::string meant = theirs_given && theirs != "best" ? theirs : "parameters";
+    const Node ours = values_.get(kOurs);
+    if (!values_.is_given(kOurs) || ours.text == "auto") {
+      values_.derive(kOurs, make_text(meant), theirs_given ? kTheirs : "the default");
+    } else if (theirs_given && ours.text != meant) {
+      refuse(
+          kTheirs,
+          fmt::format("`{}` is {}, but `{}` is {} ({}); they mean the same, say it once", kTheirs,
+                      json_string(theirs), kOurs, to_json_text(ours), values_.place(kOurs)));
+    }
   }
 
   void fill_batch() {

@@ -37,7 +37,8 @@ const char* to_string(Recompute recompute) {
 
 bool RunConfig::operator==(const RunConfig& other) const {
   return model == other.model && data == other.data && run == other.run && mesh == other.mesh &&
-         comm == other.comm && engine == other.engine && device == other.device;
+         pipeline == other.pipeline && comm == other.comm && engine == other.engine &&
+         device == other.device;
 }
 
 }  // namespace tessera::config

@@ -79,16 +79,32 @@ void add_mesh(RowList& rows) {
   rows.supported("sequence", integer(1, 1e9).or_auto(), "\"auto\"",
                  "Ranks that share each sequence and exchange heads for tokens in attention. auto: "
                  "as engine.sequence_parallel_size, else 1.");
-  const auto planned = [&](const char* axis, const char* meaning) {
-    rows.planned(axis, integer(1, 1e9).or_auto(), "\"auto\"", meaning, "leave it at 1");
-  };
   rows.supported("tensor", integer(1, 1e9).or_auto(), "\"auto\"",
                  "Ranks that share each matrix product, and with it heads, inner columns and "
                  "vocabulary. auto: as engine.tensor_parallel, else 1.");
-  planned("pipeline",
-          "Ranks that hold consecutive layers. auto: as engine.pipeline.stages, else 1.");
+  rows.supported("pipeline", integer(1, 1e9).or_auto(), "\"auto\"",
+                 "Ranks that hold consecutive layers. auto: as engine.pipeline.stages, else 1.");
   rows.not_yet("expert", integer(1, 1e9), "1", "Data ranks that hold different experts.",
                "leave it at 1");
+}
+
+void add_pipeline(RowList& rows) {
+  rows.section("pipeline");
+  rows.supported("schedule", one_of({"gpipe", "1f1b", "interleaved-1f1b", "zero-bubble", "zb-v"}),
+                 "\"1f1b\"",
+                 "With mesh.pipeline above 1: the order in which a step's micro-batches "
+                 "(gradient_accumulation_steps of them) go through the stages. interleaved-1f1b, "
+                 "zero-bubble and zb-v need ZeRO stage 0 or 1.");
+  rows.supported("chunks", integer(1, 1024).or_auto(), "\"auto\"",
+                 "Stages of a rank. auto: 2 for interleaved-1f1b and zb-v, else 1.");
+  rows.supported("partition", any_text().or_(any_list()), "\"auto\"",
+                 "How layers are divided among the stages: evenly by `parameters`, `uniform` in "
+                 "number, by the number of those whose name matches `type:PATTERN`, or the layers "
+                 "of each stage, e.g. [4, 3, 3, 2]. auto: as engine.pipeline.partition, else "
+                 "parameters.");
+  rows.supported("gather", one_of({"step", "micro_batch"}), "\"step\"",
+                 "ZeRO stage 3: gather a stage's parameters once a step and keep them, or for each "
+                 "forward and backward of a micro-batch.");
 }
 
 void add_comm(RowList& rows) {
@@ -126,6 +142,7 @@ void add_run_rows(RowList& rows) {
   add_data(rows);
   add_run(rows);
   add_mesh(rows);
+  add_pipeline(rows);
   add_comm(rows);
 }
 

@@ -35,14 +35,15 @@ void add_layer_drop(RowList& rows) {
 
 void add_pipeline(RowList& rows) {
   rows.section("engine.pipeline");
-  rows.planned("stages", integer(1, 1e9).or_auto(), "\"auto\"", "As mesh.pipeline.",
-               "leave it at auto");
-  rows.dependent("partition", any_text(), "\"best\"", "How layers are divided.");
-  rows.dependent("seed_layers", flag(), "false");
-  rows.dependent("activation_checkpoint_interval", integer(0), "0");
-  rows.dependent("pipe_partitioned", flag(), "true");
-  rows.dependent("grad_partitioned", flag(), "true");
-  rows.dependent("use_reentrant", flag(), "null");
+  const char* const kRecompute = "run.recompute decides what is computed again";
+  const char* const kWhole = "activations travel whole";
+  rows.supported("stages", integer(1, 1e9).or_auto(), "\"auto\"", "As mesh.pipeline.");
+  rows.supported("partition", any_text(), "null", "As pipeline.partition; best: parameters.");
+  rows.no_effect("seed_layers", flag(), "false", "weights are drawn by name and place");
+  rows.no_effect("activation_checkpoint_interval", integer(0), "0", kRecompute);
+  rows.no_effect("pipe_partitioned", flag(), "true", kWhole);
+  rows.no_effect("grad_partitioned", flag(), "true", kWhole);
+  rows.no_effect("use_reentrant", flag(), "null", kRecompute);
 }
 
 void add_sparse_attention(RowList& rows) {

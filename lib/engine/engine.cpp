@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tessera/engine/engine.hpp"
 
+#include <algorithm>
+
 #include <fmt/format.h>
 
 #include "tessera/base/error.hpp"
@@ -28,6 +30,27 @@ Engine::Engine(Communicator& group, nn::Network& model, const EngineOptions& opt
   }
   parallel::add_parameters(model, optimizer_, options.groups);
   optimizer_.commit();
+  if (model.in_stages()) set_up_pipeline();
+}
+
+void Engine::set_up_pipeline() {
+  const nn::PipelineAxis& axis = model_.pipeline();
+  const parallel::PipelineShape shape =
+      parallel::PipelineShape{options_.pipeline, axis.size, options_.zero.accumulation_steps,
+                              static_cast<int>(axis.own.size())}
+          .resolved();
+  const bool at_different_times = shape.chunks > 1 || shape.splits_backward();
+  TESSERA_CHECK(
+      !at_different_times || optimizer_.accumulates_locally() || shape.micro_batches == 1,
+      Code::not_supported,
+      fmt::format(
+          "schedule {} with ZeRO stage {}{} is not available yet: its micro-batches go "
+          "through a rank's layers at different times, and gradients would have to be "
+          "reduced for each. Use 1f1b or gpipe, or stage 0 or 1",
+          parallel::to_string(shape.kind), options_.zero.stage,
+          options_.zero.reduce_every_micro_batch ? " and comm.reduce_every_micro_batch" : ""));
+  pipeline_.emplace(model_, parallel::make_pipeline_schedule(shape), stream_);
+  binding_.pipe(options_.keep_gathered);
 }
 
 Engine::~Engine() = default;
@@ -37,8 +60,28 @@ std::vector<Communicator*> Engine::communicators() {
   const nn::ModelOptions& model = model_.options();
   if (model.sequence.size > 1) list.push_back(model.sequence.group);
   if (model.tensor.group != nullptr) list.push_back(model.tensor.group);
+  if (Communicator* const line = model_.pipeline().group) list.push_back(line);
+  if (Communicator* const ends = model_.pipeline().ends) list.push_back(ends);
   if (&everyone_ != &group_) list.push_back(&everyone_);
   return list;
+}
+
+std::vector<autograd::Loss> Engine::run_micro_batches(std::span<const nn::Batch> batches) {
+  if (pipeline_) return run_stages(batches);
+  std::vector<autograd::Loss> losses;
+  for (const nn::Batch& batch : batches) losses.push_back(run_micro_batch(batch));
+  return losses;
+}
+
+std::vector<autograd::Loss> Engine::run_stages(std::span<const nn::Batch> batches) {
+  binding_.begin_step();
+  const std::vector<nn::Unit>& units = model_.units();
+  return pipeline_->run(batches, binding_, [&](int stage) {
+    const auto is_of_stage = [stage](const nn::Unit& unit) { return unit.stage == stage; };
+    const auto first = std::ranges::find_if(units, is_of_stage);
+    const auto count = std::count_if(units.begin(), units.end(), is_of_stage);
+    optimizer_.end_micro_batch(static_cast<int>(first - units.begin()), static_cast<int>(count));
+  });
 }
 
 autograd::Loss Engine::run_micro_batch(const nn::Batch& batch) {
@@ -109,8 +152,8 @@ StepStart Engine::start_step(std::span<nn::Batch> micro_batches, std::vector<dou
         static_cast<float>(flight.start.loss_scale / static_cast<double>(flight.start.tokens));
     batch.seed = options_.seed;
     batch.step = static_cast<std::uint64_t>(step_);
-    flight.losses.push_back(run_micro_batch(batch));
   }
+  flight.losses = run_micro_batches(micro_batches);
   launch_update(flight);
   ++step_;
   samples_ += flight.start.samples;
@@ -125,7 +168,7 @@ StepOutcome Engine::land() {
   const zero::StepResult result = optimizer_.finish_step();
   StepOutcome outcome;
   static_cast<StepStart&>(outcome) = flight.start;
-  if (has_own_loss())
+  if (has_losses())
     for (const autograd::Loss& loss : flight.losses) outcome.loss += loss.sum();
   everyone_.all_reduce_scalars(std::span(&outcome.loss, 1), Reduction::sum);
   outcome.loss /= static_cast<double>(outcome.tokens);

@@ -3,6 +3,9 @@
 
 #include <algorithm>
 
+#include "tessera/engine/options.hpp"
+#include "tessera/parallel/pipeline_simulation.hpp"
+
 namespace tessera::engine {
 namespace {
 
@@ -27,7 +30,9 @@ zero::FlatLayout make_layout(const nn::Model& model, int ranks) {
   zero::FlatLayout layout(ranks);
   for (const nn::Unit& unit : model.units()) {
     layout.begin_unit(unit.name);
-    for (const auto& [name, parameter] : unit.parameters) layout.add(name, parameter->shape());
+    // A stage's copy of a tied parameter has the name of the other.
+    for (const auto& [name, parameter] : unit.parameters)
+      layout.add(unit.name + "/" + name, parameter->shape());
   }
   return layout;
 }
@@ -76,6 +81,24 @@ EstimateInput estimate_input(const config::RunConfig& config) {
   return input;
 }
 
+namespace {
+
+// Of the micro-batches that a stage of a pipeline holds besides the one that is in backward, and of
+// what arrives.
+std::int64_t waiting_bytes(const nn::Model& model, const config::RunConfig& config,
+                           std::int64_t rows, std::int64_t positions) {
+  if (!model.in_stages()) return 0;
+  const parallel::PipelineSchedule schedule =
+      parallel::make_pipeline_schedule(pipeline_shape(config));
+  const auto costs = parallel::PipelineCosts::even(schedule.shape, {1, 1, 1});
+  const std::int64_t live =
+      parallel::simulate(schedule, costs).peak_activations(model.pipeline().rank);
+  const auto chunks = static_cast<std::int64_t>(model.pipeline().own.size());
+  return (live - chunks) * model.kept_bytes(rows, positions) / chunks;
+}
+
+}  // namespace
+
 Estimate estimate_run(const nn::Model& model, const config::RunConfig& config, int data_ranks,
                       int stage) {
   EstimateInput input = estimate_input(config);
@@ -84,7 +107,8 @@ Estimate estimate_run(const nn::Model& model, const config::RunConfig& config, i
       estimate_states(make_layout(model, data_ranks * model.options().sequence.size), input);
   const std::int64_t rows = std::max<std::int64_t>(1, config.engine.batch.micro);
   const std::int64_t positions = config.data.sequence_length;
-  estimate.activations = model.activation_bytes(rows, positions);
+  estimate.activations =
+      model.activation_bytes(rows, positions) + waiting_bytes(model, config, rows, positions);
   if (config.run.cuda_graph && stage < 2)  // the others have no graphs
     estimate.activations += model.recorded_bytes(rows, positions);
   return estimate;

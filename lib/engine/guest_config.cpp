@@ -28,7 +28,8 @@ GuestConfig read_guest_config(const std::string& text, int ranks) {
   facts.bf16_instructions = has_bf16_instructions();
   config::resolve(run, facts);
   for (const auto& [key, size] :
-       {std::pair("mesh.sequence", run.mesh.sequence), std::pair("mesh.tensor", run.mesh.tensor)})
+       {std::pair("mesh.pipeline", run.mesh.pipeline),
+        std::pair("mesh.sequence", run.mesh.sequence), std::pair("mesh.tensor", run.mesh.tensor)})
     TESSERA_CHECK(size == 1, Code::not_supported,
                   fmt::format("{} is {}: programs that bring their own data train with the data "
                               "axis only; leave it at 1",

@@ -1,6 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tessera/engine/options.hpp"
 
+#include <algorithm>
+
+#include <fmt/format.h>
+
+#include "tessera/base/error.hpp"
+
 namespace tessera::engine {
 namespace {
 
@@ -52,6 +58,22 @@ nn::ModelOptions model_options(const config::RunConfig& config) {
   return options;
 }
 
+parallel::PipelineShape pipeline_shape(const config::RunConfig& config) {
+  const auto micro_batches = std::max<std::int64_t>(1, config.engine.batch.accumulation);
+  const parallel::PipelineShape shape{parallel::pipeline_kind(config.pipeline.schedule),
+                                      config.mesh.pipeline, static_cast<int>(micro_batches),
+                                      config.pipeline.chunks};
+  try {
+    return shape.resolved();
+  } catch (const Error& error) {
+    fail(Code::invalid_config,
+         fmt::format("pipeline.schedule {} with pipeline.chunks {}, mesh.pipeline {} and {} "
+                     "micro-batches: {}",
+                     config.pipeline.schedule, config.pipeline.chunks, config.mesh.pipeline,
+                     micro_batches, error.what()));
+  }
+}
+
 optim::ScheduleOptions schedule_options(const config::EngineConfig& engine) {
   optim::ScheduleOptions options;
   options.type = engine.scheduler.type;
@@ -83,6 +105,8 @@ EngineOptions engine_options(const config::RunConfig& config, Device device) {
   options.seed = config.run.seed;
   // Where `device: auto` finds no GPU there is none to record, and a warning says so.
   options.cuda_graph = config.run.cuda_graph && !device.is_cpu();
+  options.pipeline = parallel::pipeline_kind(config.pipeline.schedule);
+  options.keep_gathered = config.pipeline.keep_gathered;
   return options;
 }
 

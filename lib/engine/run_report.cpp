@@ -6,7 +6,9 @@
 #include "tessera/base/log.hpp"
 #include "tessera/base/number_format.hpp"
 #include "tessera/engine/device_choice.hpp"
+#include "tessera/engine/options.hpp"
 #include "tessera/kernels/attention.hpp"
+#include "tessera/parallel/pipeline_simulation.hpp"
 
 #include "engine/attention_choice.hpp"
 
@@ -39,6 +41,20 @@ std::string describe_stop(Stop stop, std::int64_t step, std::int64_t total_steps
   }
 }
 
+namespace {
+
+// What is to be expected where a backward takes twice a forward's time and all stages as long.
+std::string describe_pipeline(const config::RunConfig& config) {
+  const parallel::PipelineSchedule schedule =
+      parallel::make_pipeline_schedule(pipeline_shape(config));
+  const auto outcome =
+      parallel::simulate(schedule, parallel::PipelineCosts::even(schedule.shape, {1, 1, 1}));
+  return fmt::format("pipeline: {}, bubble {:.1f} % if all stages take as long\n",
+                     schedule.shape.to_string(), 100 * outcome.bubble_fraction().value());
+}
+
+}  // namespace
+
 void announce_run(Runtime& runtime, const RunSetup& setup, int threads) {
   const config::RunConfig& config = setup.config;
   for (const std::string& notice : config.notices) log_info(notice);
@@ -63,6 +79,7 @@ void announce_run(Runtime& runtime, const RunSetup& setup, int threads) {
       "mesh: {} rank(s){} x {} thread(s), ZeRO stage {}, transport {}{}, device {}", runtime.size(),
       axes, threads, config.engine.zero.stage, runtime.world().transport(),
       between_gpus.empty() ? "" : " + " + between_gpus, describe_device(setup.device)));
+  if (!setup.stages.empty()) log_info(describe_pipeline(config) + setup.stages);
   if (!setup.device.is_cpu())
     log_info("attention: " + describe_attention(kernels::attention_kernels()));
   log_info(fmt::format("batch: {} sequences = {} x {} micro-batch(es) x {} rank(s)",

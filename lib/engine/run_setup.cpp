@@ -9,6 +9,7 @@
 #include "tessera/config/reader.hpp"
 #include "tessera/engine/device_choice.hpp"
 #include "tessera/engine/options.hpp"
+#include "tessera/parallel/pipeline_stages.hpp"
 
 namespace tessera::engine {
 namespace {
@@ -49,6 +50,30 @@ ModelAxis open_axis(Mesh& mesh, Axis axis) {
   return {.size = group.size(), .rank = group.rank(), .group = &group};
 }
 
+// The stages of a rank of the pipeline, for all of which the same is decided. `line` is nullptr if
+// the run is only described.
+nn::PipelineAxis divide_model(RunSetup& setup, int rank, Communicator* line) {
+  const config::RunConfig& config = setup.config;
+  const parallel::PipelineShape shape = pipeline_shape(config);
+  const std::vector<nn::LayerInfo> layers = setup.model->layers();
+  const auto cuts = parallel::cut_layers(layers, shape.stages(),
+                                         parallel::StageCut::parse(config.pipeline.partition));
+  setup.stages = parallel::describe_stages(layers, cuts);
+  nn::PipelineAxis axis = parallel::pipeline_axis(shape, cuts, rank);
+  axis.group = line;
+  return axis;
+}
+
+void divide_model(Runtime& runtime, RunSetup& setup) {
+  if (setup.config.mesh.pipeline == 1) return;
+  Communicator& line = setup.mesh->group(Axis::pipeline);
+  nn::PipelineAxis axis;
+  agreeing(runtime.world(), [&] { axis = divide_model(setup, line.rank(), &line); });
+  setup.pipeline_ends = parallel::make_ends(line, axis);
+  axis.ends = setup.pipeline_ends.get();
+  setup.model->take_stages(axis);
+}
+
 data::Sequences open_sequences(Runtime& runtime, const RunSetup& setup,
                                const std::vector<std::string>& sources, const std::string& name) {
   data::CorpusOptions options;
@@ -83,11 +108,12 @@ RunSetup open_run(Runtime& runtime, config::RunConfig config) {
   setup.device = choose_device(runtime, setup.config.device);
   agreeing(runtime.world(), [&] { open_tokenizer(setup, runtime.size()); });
   const config::MeshConfig& mesh = setup.config.mesh;
-  setup.mesh =
-      std::make_unique<Mesh>(runtime.world(), MeshShape{1, mesh.data, mesh.sequence, mesh.tensor});
+  setup.mesh = std::make_unique<Mesh>(
+      runtime.world(), MeshShape{mesh.pipeline, mesh.data, mesh.sequence, mesh.tensor});
   const auto sequence = open_axis<nn::SequenceAxis>(*setup.mesh, Axis::sequence);
   const auto tensor = open_axis<nn::TensorAxis>(*setup.mesh, Axis::tensor);
   agreeing(runtime.world(), [&] { open_model(setup, runtime.size(), sequence, tensor); });
+  divide_model(runtime, setup);
   const config::DataConfig& data = setup.config.data;
   data::Sequences all = open_sequences(runtime, setup, data.train, "data.train");
   if (!data.validation_files.empty()) {
@@ -109,6 +135,7 @@ RunSetup describe_run(int ranks, config::RunConfig config) {
   open_tokenizer(setup, ranks);
   open_model(setup, ranks, {.size = setup.config.mesh.sequence},
              {.size = setup.config.mesh.tensor});
+  if (setup.config.mesh.pipeline > 1) setup.model->take_stages(divide_model(setup, 0, nullptr));
   return setup;
 }
 

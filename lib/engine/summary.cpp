@@ -59,10 +59,22 @@ StepRecords read_steps(const RunFolder& folder) {
   return records;
 }
 
-Json layout_json(const zero::FlatLayout& layout) {
+Json units_json(const zero::FlatLayout& layout) {
   Json units = Json::array();
   for (const zero::FlatUnit& unit : layout.units())
     units.push_back({{"name", unit.name}, {"elements", unit.elements}, {"padded", unit.padded}});
+  return units;
+}
+
+// Of all ranks of a pipeline, one after the other.
+Json layout_json(Engine& engine) {
+  Json units = units_json(engine.optimizer().layout());
+  if (Communicator* const line = engine.model().pipeline().group) {
+    const std::string mine = units.dump();
+    units = Json::array();
+    for (const std::string& text : line->all_gather_text(mine))
+      for (Json& unit : Json::parse(text)) units.push_back(std::move(unit));
+  }
   return {{"alignment", zero::kAlignment}, {"units", units}};
 }
 
@@ -138,7 +150,7 @@ std::string make_summary(Runtime& runtime, Engine& engine, const RunFolder& fold
 
   Json summary;
   summary["ranks"] = world.size();
-  summary["mesh"] = {{"pipeline", 1},
+  summary["mesh"] = {{"pipeline", engine.model().pipeline().size},
                      {"data", engine.data_ranks()},
                      {"sequence", engine.model().options().sequence.size},
                      {"tensor", engine.model().options().tensor.size},
@@ -150,7 +162,7 @@ std::string make_summary(Runtime& runtime, Engine& engine, const RunFolder& fold
   summary["transport"] = group.transport();
   if (!device.is_cpu()) summary["device_transport"] = world.device_transport();
   summary["parameters"] = engine.model().parameter_count();
-  summary["layout"] = layout_json(engine.optimizer().layout());
+  summary["layout"] = layout_json(engine);
   summary["steps"] = engine.step();
   summary["skipped_steps"] = records.skipped;
   summary["loss_scale"] = records.loss_scale;

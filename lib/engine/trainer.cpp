@@ -162,13 +162,20 @@ void Trainer::load() {
   checkpoints_.begin(*engine_, checkpoint, request_.resume);
 }
 
+// Of all ranks, named by the axes that have more than one.
+std::string everyone_axes(const MeshShape& mesh) {
+  return fmt::format("{}data{}{}", mesh.pipeline > 1 ? "pipeline+" : "",
+                     mesh.sequence > 1 ? "+sequence" : "", mesh.tensor > 1 ? "+tensor" : "");
+}
+
 void Trainer::start() {
   check_memory(runtime_, *setup_.model, setup_.config, setup_.device);
   EngineOptions options = engine_options(setup_.config, setup_.device);
-  const bool shared = setup_.config.mesh.sequence > 1;
-  if (setup_.config.mesh.tensor > 1)
-    options.zero.everyone = &setup_.mesh->group(shared ? "data+sequence+tensor" : "data+tensor");
-  engine_.emplace(setup_.mesh->group(shared ? "data+sequence" : "data"), *setup_.model, options);
+  const MeshShape& mesh = setup_.mesh->shape();
+  if (mesh.tensor * mesh.pipeline > 1)
+    options.zero.everyone = &setup_.mesh->group(everyone_axes(mesh));
+  engine_.emplace(setup_.mesh->group(mesh.sequence > 1 ? "data+sequence" : "data"), *setup_.model,
+                  options);
   load();
   agreeing(runtime_.world(), [&] {
     if (!root()) return;

@@ -31,10 +31,43 @@ std::vector<NamedParameter> Network::parameters() const {
 
 std::int64_t Network::parameter_count() const {
   std::int64_t count = 0;
-  for (const Unit& unit : units_)
-    for (const NamedParameter& named : unit.parameters)
-      count += named.parameter->partition.logical().numel();
+  for (const NamedParameter& named : logical_parameters())
+    count += named.parameter->partition.logical().numel();
   return count;
+}
+
+std::vector<NamedParameter> Network::logical_parameters() const {
+  return in_stages() ? logical_ : parameters();
+}
+
+void Network::take_stages(const PipelineAxis& axis) {
+  const auto layer_count = static_cast<int>(layers().size());
+  TESSERA_CHECK(layer_count > 0, Code::not_supported,
+                "this network cannot be cut into the stages of a pipeline; use mesh.pipeline 1");
+  TESSERA_CHECK(!in_stages() && axis.stages() > 1 && axis.cuts.back() == layer_count,
+                Code::invalid_argument,
+                fmt::format("{} stages of a network of {} layers", axis.stages(), layer_count));
+  logical_ = parameters();
+  pipeline_ = axis;
+  units_ = units_of_stages();
+}
+
+std::vector<Unit> Network::units_of_stages() {
+  std::vector<Unit> kept;
+  for (const int stage : pipeline_.own) {
+    const auto at = static_cast<std::size_t>(stage);
+    for (int layer = pipeline_.cuts[at]; layer < pipeline_.cuts[at + 1]; ++layer) {
+      Unit unit = units_[static_cast<std::size_t>(layer)];
+      unit.first_use = unit.last_use = static_cast<int>(kept.size());
+      unit.stage = stage;
+      kept.push_back(std::move(unit));
+    }
+  }
+  return kept;
+}
+
+StageOutput Network::forward_stage(autograd::Tape&, int, const Batch&, const autograd::Value&) {
+  fail(Code::not_supported, "this network does not run in stages");
 }
 
 void Network::arrange_for_tensor_axis() {

@@ -112,7 +112,7 @@ std::string NameDifference::to_string() const {
 NameDifference compare_parameters(const nn::Network& model, const checkpoint::Reader& reader) {
   NameDifference difference;
   std::set<std::string> used;
-  for (const nn::NamedParameter& named : model.parameters()) {
+  for (const nn::NamedParameter& named : model.logical_parameters()) {
     const auto path = find_parameter(model, named, reader);
     if (path)
       used.insert(*path);
@@ -134,7 +134,7 @@ NameDifference compare_optimizer_states(const nn::Network& model,
   NameDifference difference;
   std::set<std::string> wanted;
   for (const std::string& state : optimizer.state_names())
-    for (const nn::NamedParameter& named : model.parameters()) {
+    for (const nn::NamedParameter& named : model.logical_parameters()) {
       const std::string path = state_path(state, named.name);
       wanted.insert(path);
       if (!reader.contains(path)) difference.missing.push_back(path);

@@ -2,8 +2,12 @@
 #include "tessera/parallel/model_state.hpp"
 
 #include <algorithm>
+#include <map>
 #include <optional>
+#include <set>
 #include <string>
+
+#include <fmt/format.h>
 
 #include "tessera/checkpoint/checksum.hpp"
 
@@ -30,6 +34,17 @@ void load_each(const nn::Network& model, zero::PartitionedOptimizer& optimizer, 
   optimizer.finish_load();
 }
 
+// The parameters that this rank answers for, by name: their indices.
+std::map<std::string, int> answered_for(const nn::Network& model) {
+  std::map<std::string, int> indices;
+  int index = 0;
+  for (const auto& [name, parameter] : model.parameters()) {
+    if (parameter->counted) indices.emplace(name, index);
+    ++index;
+  }
+  return indices;
+}
+
 // A Piece's elements, numbered run after run, by copy(local range, target).
 template <typename Copy>
 checkpoint::Piece::Fill fill_from(const nn::Runs& runs, Copy copy) {
@@ -50,14 +65,22 @@ checkpoint::Piece::Fill fill_from(const nn::Runs& runs, Copy copy) {
 
 void add_parameters(const nn::Network& model, zero::PartitionedOptimizer& optimizer,
                     const optim::ParameterGroupOptions& groups) {
+  std::map<std::string, int> places;
+  for (const nn::NamedParameter& named : model.logical_parameters())
+    places.emplace(named.name, static_cast<int>(places.size()));
+  std::vector<int> tied;
+  std::set<std::string> names;
   for (const nn::Unit& unit : model.units()) {
-    optimizer.begin_unit(unit.name);
+    const int index = optimizer.begin_unit(unit.name, unit.tied ? model.pipeline().ends : nullptr);
+    if (unit.tied) tied.push_back(index);
     for (const auto& [name, parameter] : unit.parameters)
       optimizer.add(
-          name, parameter->shape(),
+          names.insert(name).second ? name : fmt::format("{} of the {}", name, unit.name),
+          parameter->shape(),
           {parameter->trainable, optim::weight_decay_of(groups, name, parameter->shape().rank()),
-           parameter->counted});
+           parameter->counted, places.at(name)});
   }
+  if (tied.size() == 2) optimizer.tie_units(tied[0], tied[1]);
 }
 
 void initialize(const nn::Network& model, zero::PartitionedOptimizer& optimizer,
@@ -90,15 +113,16 @@ void load_parameters(const nn::Network& model, zero::PartitionedOptimizer& optim
 std::vector<checkpoint::TensorRecord> records(const nn::Network& model,
                                               zero::PartitionedOptimizer& optimizer) {
   std::vector<checkpoint::TensorRecord> records;
-  const auto parameters = model.parameters();
+  const std::map<std::string, int> answered = answered_for(model);
   // set_source(piece, index, runs) says where this rank's elements come from; their place is
   // filled in here.
   const auto add_all = [&](const auto& path_of, const auto& set_source) {
-    for (int i = 0; i < static_cast<int>(parameters.size()); ++i) {
-      const auto& [name, parameter] = parameters[static_cast<std::size_t>(i)];
+    for (const auto& [name, parameter] : model.logical_parameters()) {
       const nn::Partition& partition = parameter->partition;
       checkpoint::TensorRecord record{path_of(name), partition.logical(), DType::fp32, {}};
-      const zero::Range owned = parameter->counted ? optimizer.owned(i) : zero::Range{};
+      const auto found = answered.find(name);
+      const int i = found == answered.end() ? -1 : found->second;
+      const zero::Range owned = i < 0 ? zero::Range{} : optimizer.owned(i);
       for (const nn::Runs& runs : partition.runs(owned.begin, owned.count)) {
         checkpoint::Piece piece;
         piece.begin = runs.logical;

@@ -14,7 +14,17 @@ void UnitBinding::attach(int unit, autograd::Phase phase) {
   if (phase == autograd::Phase::backward) attach_gradients(unit);
 }
 
+void UnitBinding::pipe(bool keep) {
+  piped_ = true;
+  keeps_ = keep;
+}
+
+void UnitBinding::begin_step() {
+  for (const auto& [name, parameter] : model_.parameters()) parameter->gradient_written = false;
+}
+
 void UnitBinding::acquire(int unit, autograd::Phase phase) {
+  if (phase == autograd::Phase::weights) return attach_gradients(unit);
   attach(unit, phase);
   const bool backward = phase == autograd::Phase::backward;
   optimizer_.prefetch_after(unit, backward ? zero::Direction::backward : zero::Direction::forward);
@@ -24,7 +34,7 @@ void UnitBinding::acquire(int unit, autograd::Phase phase) {
 void UnitBinding::release(int unit, autograd::Phase) {
   for (const auto& [name, parameter] : model_.units()[static_cast<std::size_t>(unit)].parameters)
     parameter->value = {};
-  optimizer_.release(unit);
+  if (!keeps_) optimizer_.release(unit);
 }
 
 void UnitBinding::gradients_ready(int unit) {
@@ -49,7 +59,7 @@ void UnitBinding::attach_gradients(int unit) {
   for (const auto& [name, parameter] : model_.units()[static_cast<std::size_t>(unit)].parameters) {
     parameter->gradient = Tensor::borrow(optimizer_.gradient_data(index++), parameter->shape(),
                                          optimizer_.gradient_dtype(), optimizer_.device());
-    parameter->gradient_written = optimizer_.gradients_accumulate();
+    if (!keeps_written()) parameter->gradient_written = optimizer_.gradients_accumulate();
   }
 }
 

@@ -33,15 +33,16 @@ void agree_on_declaration(Communicator& group, const std::string& description,
                               rank, all[rank].substr(17), all[0].substr(17)));
 }
 
-NonFinite first_non_finite(Communicator& group, int own) {
+NonFinite first_non_finite(Communicator& group, int place, const std::string& name) {
   // Parameter first, then rank, in one number. Not training traffic: the step is lost.
   const Traffic::Pause pause(group.traffic());
   const std::int64_t ranks = group.size();
   const std::int64_t mine =
-      own < 0 ? std::numeric_limits<std::int64_t>::max() : own * ranks + group.rank();
+      place < 0 ? std::numeric_limits<std::int64_t>::max() : place * ranks + group.rank();
   const std::int64_t first = group.all_reduce_scalar(mine, Reduction::min);
   if (first == std::numeric_limits<std::int64_t>::max()) return {};
-  return {static_cast<int>(first / ranks), static_cast<int>(first % ranks)};
+  const auto owner = static_cast<int>(first % ranks);
+  return {group.broadcast_text(name, owner), owner};
 }
 
 }  // namespace tessera::zero

@@ -15,11 +15,12 @@ void agree_on_declaration(Communicator& group, const std::string& description,
                           const std::string& summary);
 
 struct NonFinite {
-  int parameter = -1;
-  int owner = -1;
+  std::string parameter;
+  int owner = -1;  ///< -1: there is none
 };
-/// The first parameter, in layout order, whose reduced gradient is not finite, and the first rank
-/// that owns such an element of it. `own` is this rank's first, or -1. Collective.
-NonFinite first_non_finite(Communicator& group, int own);
+/// The first parameter whose reduced gradient is not finite, and the first rank that owns such an
+/// element of it. `place` is that of this rank's first one among all ranks' parameters, or -1.
+/// Collective.
+NonFinite first_non_finite(Communicator& group, int place, const std::string& name);
 
 }  // namespace tessera::zero

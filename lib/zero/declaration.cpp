@@ -152,8 +152,11 @@ void PartitionedOptimizer::Impl::make_storage() {
   Communicator& everyone = context.everyone();
   std::unique_ptr<HeldStates> new_states;
   agreeing(everyone, [&] { new_states = std::make_unique<HeldStates>(context, *rule); });
+  TESSERA_CHECK((copies.empty() && twins.empty()) || kind != Kind::lent, Code::invalid_argument,
+                "units of lent arrays cannot be tied");
   norm = std::make_unique<SliceNorm>(context, counted_elements());
   unit_readiness.assign(layout.units().size(), Readiness::untouched);
+  micro_batches.assign(layout.units().size(), 0);
   if (kind == Kind::lent) {
     gradients = make_lent_gradients(context, *norm, views);
     parameters = make_lent_parameters(context, views);
@@ -194,10 +197,17 @@ PartitionedOptimizer::PartitionedOptimizer(Runtime& runtime, const Options& opti
 
 PartitionedOptimizer::~PartitionedOptimizer() = default;
 
-int PartitionedOptimizer::begin_unit(const std::string& name) {
+int PartitionedOptimizer::begin_unit(const std::string& name, Communicator* copies) {
   TESSERA_CHECK(!impl_->parameters, Code::invalid_argument,
                 fmt::format("unit \"{}\" comes after commit(): begin all before", name));
-  return impl_->layout.begin_unit(name);
+  const int unit = impl_->layout.begin_unit(name);
+  if (copies != nullptr) impl_->copies.emplace_back(unit, copies);
+  return unit;
+}
+
+void PartitionedOptimizer::tie_units(int first, int second) {
+  TESSERA_CHECK(!impl_->parameters, Code::invalid_argument, "units are tied before commit()");
+  impl_->twins.emplace_back(first, second);
 }
 
 int PartitionedOptimizer::add(const ParamView& view) {

@@ -39,6 +39,8 @@ class GradientStore {
   /// Reduced gradient of a piece that this rank holds, of held_type().
   virtual DType held_type() const = 0;
   virtual const void* held(const FlatPiece& piece, int unit) const = 0;
+  /// The same from an element of the unit on; nullptr: not of stores that can do this.
+  virtual void* held_at(int unit, std::int64_t unit_begin) const = 0;
 };
 
 /// Whole on every rank (stages 0 and 1). Collective, as are the others.

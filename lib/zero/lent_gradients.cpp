@@ -35,6 +35,7 @@ class LentGradients : public GradientStore, private UnitArrays {
   void abandon() override { queue_.abandon(); }
   DType held_type() const override { return context_.dtype(); }
   const void* held(const FlatPiece& piece, int) const override { return arrays_.at(piece); }
+  void* held_at(int, std::int64_t) const override { return nullptr; }
 
  private:
   bool rounds() const { return context_.sent_type() != context_.dtype(); }

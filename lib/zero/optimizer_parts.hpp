@@ -6,6 +6,7 @@
 #include <deque>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "tessera/optim/update_rule.hpp"
@@ -48,13 +49,17 @@ struct PartitionedOptimizer::Impl {
   void require_training(const char* what) const;
   void require_unit(int unit) const;
   void require_parameter(int parameter) const;
-  MicroBatch now() const;
+  MicroBatch now(int unit) const;
+  /// Micro-batches that all units have finished since the last step.
+  int finished() const;
   Readiness& readiness(int unit) { return unit_readiness[static_cast<std::size_t>(unit)]; }
   void zero_unwritten(int unit, const std::vector<bool>& written);
-  void begin_micro_batch();
+  void begin_step();
 
   // Step
   void finish_gradients();
+  /// Adds up the reduced gradients of units that are held more than once.
+  void join_copies();
   UpdateValues update_values(const StepInput& input, const StepInput& after_skip) const;
   StepResult result_of(const kernels::StepDecision& decision);
   void explain_skip(const kernels::StepDecision& decision, StepResult& result);
@@ -71,6 +76,8 @@ struct PartitionedOptimizer::Impl {
   Kind kind = Kind::undecided;
   std::vector<ParamView> views;  // of own parameters: without pointers
   std::vector<ParameterRule> rules;
+  std::vector<std::pair<int, Communicator*>> copies;  // units that other ranks have too
+  std::vector<std::pair<int, int>> twins;             // that this rank has twice
 
   std::unique_ptr<SliceNorm> norm;
   std::unique_ptr<ParameterStore> parameters;
@@ -79,7 +86,7 @@ struct PartitionedOptimizer::Impl {
   std::unique_ptr<StepJudge> judge;  // where there are gradients
 
   std::vector<Readiness> unit_readiness;
-  int micro_batches = 0;                // finished since the last step
+  std::vector<int> micro_batches;       // that each unit has finished since the last step
   std::int64_t steps = 0;               // applied, of those that are finished
   std::deque<PendingDecision> started;  // steps that are not finished, at most two
 };

@@ -9,6 +9,7 @@
 
 #include "tessera/base/error.hpp"
 #include "tessera/base/log.hpp"
+#include "tessera/kernels/elementwise.hpp"
 
 #include "zero/agreement.hpp"
 #include "zero/optimizer_parts.hpp"
@@ -44,18 +45,19 @@ void PartitionedOptimizer::Impl::require_parameter(int parameter) const {
                 fmt::format("there is no parameter {}: there are {}", parameter, views.size()));
 }
 
-MicroBatch PartitionedOptimizer::Impl::now() const {
-  TESSERA_CHECK(micro_batches < options.accumulation_steps, Code::invalid_argument,
+MicroBatch PartitionedOptimizer::Impl::now(int unit) const {
+  const int done = micro_batches[static_cast<std::size_t>(unit)];
+  TESSERA_CHECK(done < options.accumulation_steps, Code::invalid_argument,
                 fmt::format("a step has {} micro-batches and all are done: call step() or "
                             "discard_gradients()",
                             options.accumulation_steps));
-  return {micro_batches, options.accumulation_steps};
+  return {done, options.accumulation_steps};
 }
 
 /// What nobody wrote counts as zero, and so does the gradient of a frozen parameter.
 void PartitionedOptimizer::Impl::zero_unwritten(int unit, const std::vector<bool>& written) {
   const FlatUnit& flat = layout.unit(unit);
-  const bool holds_sums = gradients->accumulates_locally() && micro_batches > 0;
+  const bool holds_sums = gradients->accumulates_locally() && !now(unit).first();
   for (int j = 0; j < flat.parameters; ++j) {
     const auto index = static_cast<std::size_t>(flat.first_parameter + j);
     const bool trainable = rules[index].trainable;
@@ -71,17 +73,46 @@ void PartitionedOptimizer::Impl::zero_unwritten(int unit, const std::vector<bool
   }
 }
 
-void PartitionedOptimizer::Impl::begin_micro_batch() {
-  std::fill(unit_readiness.begin(), unit_readiness.end(), Readiness::untouched);
+int PartitionedOptimizer::Impl::finished() const {
+  return micro_batches.empty() ? options.accumulation_steps : std::ranges::min(micro_batches);
+}
+
+void PartitionedOptimizer::Impl::begin_step() {
+  std::ranges::fill(unit_readiness, Readiness::untouched);
+  std::ranges::fill(micro_batches, 0);
 }
 
 void PartitionedOptimizer::Impl::finish_gradients() {
   if (kind == Kind::lent) return gradients->finish({0, 1});
-  TESSERA_CHECK(micro_batches == options.accumulation_steps, Code::invalid_argument,
-                fmt::format("step() after {} of {} micro-batches", micro_batches,
-                            options.accumulation_steps));
+  TESSERA_CHECK(
+      finished() == options.accumulation_steps, Code::invalid_argument,
+      fmt::format("step() after {} of {} micro-batches", finished(), options.accumulation_steps));
+  join_copies();
   parameters->release_all();
-  micro_batches = 0;
+  begin_step();
+}
+
+void PartitionedOptimizer::Impl::join_copies() {
+  const DType type = gradients->held_type();
+  const auto first_held = [&](int unit) {
+    return gradients->held_at(unit, context.held(unit).begin);
+  };
+  const auto record_norm = [&](int unit) {
+    const Range own = layout.slice(unit, context.rank());
+    norm->record(unit, 0, gradients->held_at(unit, own.begin), type, own.count);
+  };
+  for (const auto& [unit, ranks] : copies) {
+    const std::int64_t count = context.held(unit).count;
+    ranks->all_reduce(first_held(unit), count, type, Reduction::sum, context.stream).wait();
+    record_norm(unit);
+  }
+  for (const auto& [first, second] : twins) {
+    const std::int64_t count = context.held(first).count;
+    void* const sum = first_held(first);
+    kernels::add(context.stream, sum, first_held(second), sum, count, type);
+    context.stream.copy(first_held(second), sum, bytes_of(count, type));
+    record_norm(first);
+  }
 }
 
 UpdateValues PartitionedOptimizer::Impl::update_values(const StepInput& input,
@@ -106,13 +137,20 @@ StepResult PartitionedOptimizer::Impl::result_of(const kernels::StepDecision& de
 
 void PartitionedOptimizer::Impl::explain_skip(const kernels::StepDecision& decision,
                                               StepResult& result) {
-  const NonFinite found =
-      first_non_finite(context.everyone(), judge->non_finite_parameter(decision));
-  if (found.parameter < 0) {
+  const int own = judge->non_finite_parameter(decision);
+  int place = own;
+  std::string name;
+  if (own >= 0) {
+    const ParamView& view = views[static_cast<std::size_t>(own)];
+    place = view.options.place.value_or(own);
+    name = view.name;
+  }
+  const NonFinite found = first_non_finite(context.everyone(), place, name);
+  if (found.owner < 0) {
     result.skipped_reason = "the gradient norm is not finite";
     return;
   }
-  result.non_finite_parameter = views[static_cast<std::size_t>(found.parameter)].name;
+  result.non_finite_parameter = found.parameter;
   result.non_finite_owner = found.owner;
   result.skipped_reason =
       fmt::format("the gradient of \"{}\" is not finite (in the part of rank {})",
@@ -215,7 +253,7 @@ void PartitionedOptimizer::attach_gradients(int unit) {
   impl_->require_own("attach_gradients");
   impl_->require_training("attach_gradients");
   impl_->require_unit(unit);
-  static_cast<void>(impl_->now());
+  static_cast<void>(impl_->now(unit));
   TESSERA_CHECK(impl_->readiness(unit) != Impl::Readiness::ready, Code::invalid_argument,
                 fmt::format("the gradients of unit \"{}\" were ready already in this micro-batch",
                             impl_->layout.unit(unit).name));
@@ -238,7 +276,13 @@ void* PartitionedOptimizer::gradient_data(int parameter) const {
 bool PartitionedOptimizer::gradients_accumulate() const {
   impl_->require_own("gradients_accumulate");
   impl_->require_training("gradients_accumulate");
-  return impl_->gradients->accumulates_locally() && impl_->micro_batches > 0;
+  return impl_->gradients->accumulates_locally() && impl_->finished() > 0;
+}
+
+bool PartitionedOptimizer::accumulates_locally() const {
+  impl_->require_own("accumulates_locally");
+  impl_->require_training("accumulates_locally");
+  return impl_->gradients->accumulates_locally();
 }
 
 void PartitionedOptimizer::gradients_ready(int unit, const std::vector<bool>& written) {
@@ -252,7 +296,7 @@ void PartitionedOptimizer::gradients_ready(int unit, const std::vector<bool>& wr
                 fmt::format("the gradients of unit \"{}\" are not attached", flat.name));
   impl_->zero_unwritten(unit, written);
   impl_->readiness(unit) = Impl::Readiness::ready;
-  impl_->gradients->ready(unit, impl_->now());
+  impl_->gradients->ready(unit, impl_->now(unit));
   impl_->group.progress();
 }
 
@@ -268,26 +312,40 @@ void PartitionedOptimizer::progress() {
 }
 
 void PartitionedOptimizer::end_micro_batch() {
+  end_micro_batch(0, impl_->context.units());
+}
+
+void PartitionedOptimizer::end_micro_batch(int first, int count) {
   impl_->require_own("end_micro_batch");
   impl_->require_training("end_micro_batch");
-  const MicroBatch micro_batch = impl_->now();
-  for (int u = impl_->context.units() - 1; u >= 0; --u) {
-    if (impl_->readiness(u) == Impl::Readiness::ready) continue;
-    attach_gradients(u);
-    const int parameters = impl_->layout.unit(u).parameters;
-    gradients_ready(u, std::vector<bool>(static_cast<std::size_t>(parameters), false));
+  const int units = impl_->context.units();
+  TESSERA_CHECK(count == units || impl_->gradients->accumulates_locally() ||
+                    impl_->options.accumulation_steps == 1,
+                Code::not_supported,
+                "units at different micro-batches need gradients that accumulate locally: ZeRO "
+                "stages 0 and 1 without reduce_every_micro_batch");
+  if (units == 0) return impl_->gradients->finish({0, 1});
+  const MicroBatch micro_batch = impl_->now(first);
+  for (int u = first + count - 1; u >= first; --u) {
+    if (impl_->readiness(u) != Impl::Readiness::ready) {
+      attach_gradients(u);
+      const int parameters = impl_->layout.unit(u).parameters;
+      gradients_ready(u, std::vector<bool>(static_cast<std::size_t>(parameters), false));
+    }
   }
-  impl_->gradients->finish(micro_batch);
-  impl_->begin_micro_batch();
-  ++impl_->micro_batches;
+  for (int u = first; u < first + count; ++u) {
+    impl_->readiness(u) = Impl::Readiness::untouched;
+    ++impl_->micro_batches[static_cast<std::size_t>(u)];
+  }
+  if (impl_->finished() == std::ranges::max(impl_->micro_batches))
+    impl_->gradients->finish(micro_batch);
 }
 
 void PartitionedOptimizer::discard_gradients() {
   impl_->require_own("discard_gradients");
   impl_->require_training("discard_gradients");
   impl_->gradients->abandon();
-  impl_->begin_micro_batch();
-  impl_->micro_batches = 0;
+  impl_->begin_step();
 }
 
 StepResult PartitionedOptimizer::step(const StepInput& input) {

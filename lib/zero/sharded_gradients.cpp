@@ -44,6 +44,9 @@ class ShardedGradients : public GradientStore, private UnitArrays {
         piece.unit_begin - context_.layout.slice(unit, context_.rank()).begin;
     return slice_at(unit, begin);
   }
+  void* held_at(int unit, std::int64_t unit_begin) const override {
+    return slice_at(unit, unit_begin - context_.layout.slice(unit, context_.rank()).begin);
+  }
 
  private:
   struct WholeUnit {

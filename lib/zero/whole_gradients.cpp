@@ -35,14 +35,14 @@ class WholeGradients : public GradientStore, private UnitArrays {
   const void* held(const FlatPiece& piece, int unit) const override {
     return held_at(unit, piece.unit_begin);
   }
+  void* held_at(int unit, std::int64_t unit_begin) const override {
+    return held_element(context_.layout.unit(unit).start + unit_begin);
+  }
 
  private:
   bool reduces_now() const { return !accumulates_ || micro_batch_.last(); }
   /// What backward writes is rounded on its way out.
   bool staged() const { return written_type_ != context_.sent_type(); }
-  void* held_at(int unit, std::int64_t unit_begin) const {
-    return held_element(context_.layout.unit(unit).start + unit_begin);
-  }
   void* held_element(std::int64_t index) const {
     const Buffer& buffer = reduced_ ? reduced_ : written_;
     return element(buffer.data(), index, held_type());

@@ -121,23 +121,30 @@ TEST(Mesh, SizesThatDoNotFitTheRanksNameTheNearest) {
                     HasSubstr("there are 8 ranks")));
 }
 
-/// Until they run, sizes above 1 are refused for training and named for programs that describe.
-TEST(Mesh, OtherAxesAreNotAvailableYet) {
-  for (const auto& [set, rest] : std::vector<std::pair<std::string, std::string>>{
-           {"mesh.pipeline=2", "`mesh.pipeline` is 2, which is not available yet; leave it at 1"},
-           {"engine.pipeline.stages=2",
-            "`engine.pipeline.stages` is 2, which is not available yet; leave it at auto"}}) {
-    EXPECT_EQ(refusal_of(with_engine("  train_batch_size: 32\n"), {set}),
-              fmt::format("not supported: --set: {}", rest));
-    EXPECT_THAT(described({set}, 4).unavailable, ElementsAre(fmt::format("--set: {}", rest)));
-    EXPECT_EQ(refusal_of(with_engine("  train_batch_size: 32\n"), {key_of(set) + "=1"}), "");
-  }
-  EXPECT_TRUE(described({"mesh.tensor=2", "mesh.sequence=2"}).unavailable.empty());
+TEST(Mesh, EveryAxisIsAvailable) {
+  EXPECT_TRUE(
+      described({"mesh.tensor=2", "mesh.sequence=2", "mesh.pipeline=2"}).unavailable.empty());
   EXPECT_EQ(refusal_of(with_engine("  train_batch_size: 32\n"), {kTensor + "=2"}), "");
   EXPECT_EQ(refusal_of(with_engine("  train_batch_size: 32\n  sequence_parallel_size: 2\n")), "");
+  EXPECT_EQ(refusal_of(with_engine("  train_batch_size: 32\n  pipeline: {stages: 2}\n")), "");
   EXPECT_THAT(refusal([] { described({"mesh.expert=2"}); }), StartsWith("not supported: --set: "));
   EXPECT_THAT(refusal([] { described({"mesh.tensor=0"}); }),
               StartsWith("invalid configuration: --set: `mesh.tensor` is 0; it must be"));
+}
+
+TEST(Pipeline, PartitionIsSaidOnce) {
+  EXPECT_EQ(described({}).pipeline.partition, "parameters");
+  EXPECT_EQ(described({"pipeline.partition=[3, 4]"}).pipeline.partition, "3,4");
+  EXPECT_EQ(described({"engine.pipeline.partition=best"}).pipeline.partition, "parameters");
+  const RunConfig theirs = described({"engine.pipeline.partition='type:^h'"});
+  EXPECT_EQ(theirs.pipeline.partition, "type:^h");
+  EXPECT_EQ(described({}, 1, to_yaml(theirs)).pipeline.partition, "type:^h");
+  EXPECT_THAT(refusal([] {
+                described({"pipeline.partition=uniform", "engine.pipeline.partition=parameters"});
+              }),
+              AllOf(HasSubstr("`engine.pipeline.partition` is \"parameters\""),
+                    HasSubstr("`pipeline.partition` is \"uniform\""), HasSubstr("say it once")));
+  EXPECT_THAT(refusal([] { described({"pipeline.schedule=1b1f"}); }), HasSubstr("1f1b"));
 }
 
 TEST(Mesh, WrittenSizesRepeatTheMesh) {

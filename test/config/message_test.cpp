@@ -191,9 +191,9 @@ TEST(Message, NodesMustBeListsOfDifferentRanks) {
 }
 
 TEST(Message, AllProblemsAreShownAtOnce) {
-  const std::string text = refusal_of(kRunFile, {"run.steps=0", "mesh.pipeline=2", "run.seed=x"});
+  const std::string text = refusal_of(kRunFile, {"run.steps=0", "mesh.expert=2", "run.seed=x"});
   EXPECT_THAT(text, AllOf(StartsWith("invalid configuration"), HasSubstr("`run.steps`"),
-                          HasSubstr("`mesh.pipeline`"), HasSubstr("`run.seed`")));
+                          HasSubstr("`mesh.expert`"), HasSubstr("`run.seed`")));
   std::string many = "mesh:\n";
   for (int i = 0; i < 12; ++i) many += fmt::format("  zz{}: 1\n", i);
   EXPECT_THAT(refusal_of(many), HasSubstr("and 4 more problems"));

@@ -251,6 +251,12 @@ TEST(Table, EverySupportedKeyChangesTheConfiguration) {
       {"mesh.data", "2"},
       {"mesh.tensor", "2"},
       {"mesh.sequence", "2"},
+      {"mesh.pipeline", "2"},
+      {"pipeline.schedule", "gpipe"},
+      {"pipeline.chunks", "3"},
+      {"pipeline.partition", "[1, 2]"},
+      {"pipeline.gather", "micro_batch"},
+      {"engine.pipeline.partition", "uniform"},
       {"comm.transport", "shm"},
       {"comm.device_transport", "mpi"},
       {"comm.nodes", "[[0]]"},
@@ -299,6 +305,7 @@ TEST(Table, EverySupportedKeyChangesTheConfiguration) {
                                    "engine.scheduler.type",
                                    "engine.scheduler.params",
                                    "engine.sequence_parallel_size",
+                                   "engine.pipeline.stages",
                                    "engine.tensor_parallel.autotp_size",
                                    "engine.tensor_parallel.tp.tp_size"};
   RunConfig base = read_example();

@@ -64,6 +64,7 @@ class ListModel : public nn::Model {
   void check(const Tensor&, const Tensor*) const override { no_mathematics(); }
   std::int64_t training_flops(std::int64_t, std::int64_t) const override { return 0; }
   std::int64_t activation_bytes(std::int64_t, std::int64_t) const override { return 0; }
+  std::int64_t kept_bytes(std::int64_t, std::int64_t) const override { return 0; }
   std::int64_t recorded_bytes(std::int64_t, std::int64_t) const override { return 0; }
   autograd::Loss forward_loss(autograd::Tape&, const nn::Batch&) override { no_mathematics(); }
   Tensor logits(autograd::Tape&, const Tensor&) override { no_mathematics(); }

@@ -12,7 +12,11 @@
 
 namespace tessera::autograd {
 
-enum class Phase : std::uint8_t { forward, backward };
+enum class Phase : std::uint8_t {
+  forward,
+  backward,
+  weights,  ///< of a backward pass in two parts
+};
 
 /// Told when the parameters of a unit (an index that the model gives out) are used. For each unit
 /// and micro-batch, in this order: acquire(forward) before its first use, release(forward) after
@@ -21,6 +25,10 @@ enum class Phase : std::uint8_t { forward, backward };
 /// between acquire and release, Weight::gradient of trainable weights between acquire(backward) and
 /// gradients_ready. No gradient is ever written in the forward phase. Weights that received no
 /// gradient have gradient_written == false at gradients_ready.
+///
+/// Where the backward pass is in two parts (Tape::split_backward), gradients_ready comes in the
+/// second one, after an acquire(weights) that has no release: values need not be attached then,
+/// gradients have to be. Between the parts other micro-batches may go through the unit.
 class UnitHooks {
  public:
   virtual ~UnitHooks() = default;
@@ -67,6 +75,16 @@ class Tape {
   /// The same, starting from d(objective)/d(value) = `gradient`.
   void backward(const Value& value, Tensor gradient);
 
+  /// backward() in two calls: first what the gradient of the input depends on, then the rest, which
+  /// is gradients of weights and may wait. What an operation computes at once belongs to the first.
+  /// Before anything is recorded.
+  void split_backward() { split_ = true; }
+  bool splits_backward() const { return split_; }
+  void backward_input();
+  void backward_weight();
+  /// backward_input() of a tape inside of an operation of this one, whose rest waits with it.
+  void backward_input(Tape& inside, const Value& value, Tensor gradient);
+
   std::size_t size() const { return nodes_.size(); }
 
  private:
@@ -74,6 +92,14 @@ class Tape {
   UnitHooks* hooks_;
   Stream stream_;
   std::vector<Node> nodes_;
+  struct Deferred {
+    std::function<void(const Tensor&)> backward_weight;
+    Tensor gradient;
+  };
+  /// Runs a node's first part, and the second or puts it off.
+  void replay(Node node);
+  bool split_ = false;
+  std::vector<Deferred> deferred_;
 };
 
 /// Runs `body` without keeping what it computes inside; the backward pass runs it again from

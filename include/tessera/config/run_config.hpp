@@ -102,6 +102,14 @@ struct MeshConfig {
   bool operator==(const MeshConfig&) const = default;
 };
 
+struct PipelineConfig {
+  std::string schedule = "1f1b";
+  int chunks = 0;                        ///< stages of a rank; 0: as the schedule has it
+  std::string partition = "parameters";  ///< or uniform, type:PATTERN, or "4,3,3,2"
+  bool keep_gathered = true;             ///< ZeRO stage 3: from the first use to the step
+  bool operator==(const PipelineConfig&) const = default;
+};
+
 struct CommConfig {
   std::string transport = "auto";                      ///< "auto", "self", "shm", "mpi" or "hybrid"
   std::string device_transport = "auto";               ///< "auto", "nccl" or "mpi"
@@ -117,6 +125,7 @@ struct RunConfig {
   DataConfig data;
   RunSection run;
   MeshConfig mesh;
+  PipelineConfig pipeline;
   CommConfig comm;
   EngineConfig engine;
   std::string device = "auto";  ///< "auto", "cpu" or "cuda"

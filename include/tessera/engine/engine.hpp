@@ -18,6 +18,7 @@
 #include "tessera/optim/loss_scaler.hpp"
 #include "tessera/optim/parameter_groups.hpp"
 #include "tessera/optim/schedule.hpp"
+#include "tessera/parallel/pipeline_executor.hpp"
 #include "tessera/parallel/unit_binding.hpp"
 #include "tessera/zero/partitioned_optimizer.hpp"
 
@@ -36,6 +37,11 @@ struct EngineOptions {
   /// Record the work of a micro-batch once and launch it as a whole from then on. Needs a GPU,
   /// stage 0 or 1 and a network that can be recorded: not_supported where one is missing.
   bool cuda_graph = false;
+  /// Of a network in stages: the order in which the micro-batches of a step go through them.
+  parallel::PipelineKind pipeline = parallel::PipelineKind::one_forward_one_backward;
+  /// Of a network in stages, ZeRO stage 3: gather parameters once a step and keep them, instead of
+  /// twice a micro-batch.
+  bool keep_gathered = true;
 };
 
 class RecordedPass;
@@ -63,7 +69,8 @@ struct StepOutcome : StepStart {
 /// A model with its partitioned optimizer over one data-parallel group. Where ranks share sequences
 /// (nn::SequenceAxis), the group has the ranks of both axes, those of a sequence group next to each
 /// other, which are given the same rows. Where the model is split over a tensor group
-/// (nn::TensorAxis), zero::Options::everyone has the ranks of all axes.
+/// (nn::TensorAxis) or cut into the stages of a pipeline (nn::PipelineAxis),
+/// zero::Options::everyone has the ranks of all axes.
 ///
 /// Collective: everything but the queries, over everyone(), in the same order on every rank. Groups
 /// and `model` must outlive it.
@@ -140,6 +147,9 @@ class Engine {
   std::int64_t samples() const { return samples_; }
   std::int64_t tokens() const { return tokens_; }
 
+  /// What this rank of a pipeline did in the last step; nullptr without stages.
+  const parallel::PipelineExecutor* pipeline() const { return pipeline_ ? &*pipeline_ : nullptr; }
+
  private:
   struct PendingSave {
     SaveOutcome outcome;
@@ -153,6 +163,9 @@ class Engine {
     std::vector<autograd::Loss> losses;
   };
 
+  void set_up_pipeline();
+  std::vector<autograd::Loss> run_micro_batches(std::span<const nn::Batch> batches);
+  std::vector<autograd::Loss> run_stages(std::span<const nn::Batch> batches);
   autograd::Loss run_micro_batch(const nn::Batch& batch);
   autograd::Loss run_pass(const nn::Batch& batch);
   StepStart begin_step(std::span<const nn::Batch> micro_batches, std::vector<double> flags);
@@ -170,7 +183,13 @@ class Engine {
   /// Of the ranks that find the same loss one brings it.
   bool has_own_loss() const { return model_.options().tensor.rank == 0; }
   /// Of the ranks that have the same rows one brings what is counted over everyone.
-  bool counts_rows() const { return has_own_loss() && model_.options().sequence.rank == 0; }
+  bool counts_rows() const {
+    return has_own_loss() && model_.options().sequence.rank == 0 && model_.pipeline().rank == 0;
+  }
+  /// In a pipeline only the last stage finds losses.
+  bool has_losses() const {
+    return has_own_loss() && (!model_.in_stages() || model_.pipeline().has_last());
+  }
 
   Communicator& group_;
   Communicator& everyone_;
@@ -183,6 +202,7 @@ class Engine {
   zero::PartitionedOptimizer optimizer_;
   parallel::UnitBinding binding_;
   std::unique_ptr<RecordedPass> recorded_pass_;  // nullptr: run_pass()
+  std::optional<parallel::PipelineExecutor> pipeline_;
   std::unique_ptr<optim::Schedule> schedule_;
   std::optional<optim::LossScaler> scaler_;
   std::int64_t schedule_updates_ = 0;  // how far the schedule is; skipped steps do not count

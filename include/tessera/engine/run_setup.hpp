@@ -24,8 +24,11 @@ struct RunSetup {
   std::unique_ptr<data::Tokenizer> tokenizer;
   std::optional<data::Batches> train;
   std::optional<data::Sequences> validation;
-  std::unique_ptr<Mesh> mesh;        // nullptr if the run is only described
+  std::unique_ptr<Mesh> mesh;  // nullptr if the run is only described
+  std::unique_ptr<Communicator> pipeline_ends;
   std::unique_ptr<nn::Model> model;  // this rank's part of it
+  /// A line for each stage of the pipeline; empty without one.
+  std::string stages;
   /// Of a model folder that has weights to start from.
   std::optional<checkpoint::ModelWeights> weights;
 };

@@ -14,6 +14,7 @@
 #include "tessera/autograd/tape.hpp"
 #include "tessera/nn/kv_cache.hpp"
 #include "tessera/nn/parameter.hpp"
+#include "tessera/nn/pipeline_axis.hpp"
 #include "tessera/nn/sequence_axis.hpp"
 #include "tessera/nn/standardization.hpp"
 
@@ -82,6 +83,11 @@ struct Unit {
   /// for the embedding of a tied head, {0, number of units - 1}.
   int first_use;
   int last_use;
+  /// Stage of a pipeline that uses it.
+  int stage = 0;
+  /// Held by the first and the last stage of a pipeline, each with gradients of its own, which are
+  /// added up before an update.
+  bool tied = false;
 };
 
 /// What can be trained: parameters in units, and a loss.
@@ -89,9 +95,13 @@ class Network {
  public:
   virtual ~Network() = default;
 
+  /// Of this rank.
   const std::vector<Unit>& units() const { return units_; }
   /// Unit by unit, in layout order.
   std::vector<NamedParameter> parameters() const;
+  /// Of the whole network, each once, in an order that every rank has alike; those of other stages
+  /// are names and shapes.
+  std::vector<NamedParameter> logical_parameters() const;
   /// Logical parameters, a tied one once.
   std::int64_t parameter_count() const;
   const ModelOptions& options() const { return options_; }
@@ -112,6 +122,20 @@ class Network {
   /// Throws invalid_argument for inputs, or targets (nullptr: none), that it cannot take;
   /// beforehand and without communication, so that ranks may agree on it.
   virtual void check(const Tensor& inputs, const Tensor* targets) const = 0;
+
+  /// Where a pipeline may cut the network, in forward order; empty: nowhere, or it has been cut.
+  virtual std::vector<LayerInfo> layers() const { return {}; }
+  /// From now on the network is the stages of one rank: units() are theirs, forward_stage()
+  /// computes them, and what needs the whole network is not_supported. Before anything refers to
+  /// units().
+  void take_stages(const PipelineAxis& axis);
+  /// Of one rank and no stages unless take_stages() said otherwise.
+  const PipelineAxis& pipeline() const { return pipeline_; }
+  bool in_stages() const { return !pipeline_.cuts.empty(); }
+  /// One of this rank's stages: `input` is what the stage before made of the same micro-batch, of
+  /// which the first stage takes the ids and the last one the targets.
+  virtual StageOutput forward_stage(autograd::Tape& tape, int stage, const Batch& batch,
+                                    const autograd::Value& input);
 
   /// Whether forward and backward of a batch on a GPU are work of its stream alone, without waits
   /// and without copies of host memory.
@@ -138,8 +162,14 @@ class Network {
   /// first: what every rank of it has alike counts on the first only (Parameter::counted), and a
   /// norm sums over a leading range.
   void arrange_for_tensor_axis();
+  /// The units of pipeline().own; by itself unit i is layer i.
+  virtual std::vector<Unit> units_of_stages();
   std::vector<Unit> units_;
   ModelOptions options_;
+  PipelineAxis pipeline_{};
+
+ private:
+  std::vector<NamedParameter> logical_;  // where it is in stages
 };
 
 /// A causal language model.
@@ -157,6 +187,8 @@ class Model : public Network {
   /// Peak of this rank's Purpose::activations bytes of a training micro-batch with dropout on,
   /// exact for the usual sizes (an inner width of at least twice the model's).
   virtual std::int64_t activation_bytes(std::int64_t rows, std::int64_t positions) const = 0;
+  /// Of these, what stays from a micro-batch's forward to its backward.
+  virtual std::int64_t kept_bytes(std::int64_t rows, std::int64_t positions) const = 0;
   /// What recorded passes keep at most beside these: blocks of sizes that do not peak at the same
   /// time, ids and targets.
   virtual std::int64_t recorded_bytes(std::int64_t rows, std::int64_t positions) const = 0;

@@ -23,7 +23,7 @@ using FillRow = std::function<void(std::int64_t row, std::int32_t* inputs, std::
 /// Evaluates rows 0 … rows - 1 of `length` tokens, `rows_per_rank` at a time on each rank; `hooks`
 /// make the model's units resident, on the device of `stream`. The same on any number of ranks up
 /// to the order in which fp64 sums are added. Not counted as traffic. Collective: over `group`, and
-/// over the model's tensor group, whose ranks take the same rows.
+/// over the model's tensor and pipeline groups, whose ranks take the same rows.
 EvaluationResult evaluate(nn::Model& model, autograd::UnitHooks& hooks, Communicator& group,
                           std::int64_t rows, std::int64_t length, std::int64_t rows_per_rank,
                           const FillRow& fill, const Stream& stream = {});

@@ -20,16 +20,27 @@ class UnitBinding final : public autograd::UnitHooks {
   void release(int unit, autograd::Phase phase) override;
   void gradients_ready(int unit) override;
 
+  /// For micro-batches that go through the network side by side, in a pipeline: units of stage 3
+  /// stay gathered until the step if `keep`; and where gradients accumulate, which of them have
+  /// been written is kept from begin_step() on.
+  void pipe(bool keep);
+  void begin_step();
+
   /// What acquire() does to the model: points it at the unit's parameters, and in backward at their
   /// gradients; without prefetching or letting communication move on.
   void attach(int unit, autograd::Phase phase);
 
  private:
+  bool keeps_written() const {
+    return piped_ &&
+           (optimizer_.accumulates_locally() || optimizer_.options().accumulation_steps == 1);
+  }
   void attach_values(int unit);
   void attach_gradients(int unit);
 
   nn::Network& model_;
   zero::PartitionedOptimizer& optimizer_;
+  bool piped_ = false, keeps_ = false;
 };
 
 }  // namespace tessera::parallel

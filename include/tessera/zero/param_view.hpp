@@ -20,6 +20,9 @@ struct ParameterOptions {
   /// False: a copy of what another rank of Options::everyone answers for, which the global norm
   /// leaves out. Such parameters come last in their unit.
   bool counted = true;
+  /// Among the parameters of Options::everyone, where ranks have different ones: the first that is
+  /// not finite is named. nullopt: its index.
+  std::optional<int> place{};
 };
 
 /// One array of a caller. It stays the caller's: whole on every rank, contiguous, alive and in

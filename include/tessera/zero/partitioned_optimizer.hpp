@@ -54,8 +54,12 @@ class PartitionedOptimizer {
   // --- Before commit ---
 
   /// Later parameters belong to this unit; without it there is one unit "parameters". Returns its
-  /// index.
-  int begin_unit(const std::string& name);
+  /// index. The ranks of `copies` have units of the same parameters, each with gradients of its
+  /// own, which are added up over them after they were reduced and before the norm: the copies stay
+  /// equal to the bit. `copies` has to live longer. Own storage only.
+  int begin_unit(const std::string& name, Communicator* copies = nullptr);
+  /// The same for two units of this rank.
+  void tie_units(int first, int second);
   /// Lends an array and its gradient; returns the parameter's index.
   int add(const ParamView& view);
   int add(const std::string& name, const Shape& shape, float* data, float* gradient,
@@ -118,6 +122,8 @@ class PartitionedOptimizer {
   /// True: the gradient arrays hold the sum of this step's earlier micro-batches, to which backward
   /// has to add. False: the first write of the micro-batch overwrites.
   bool gradients_accumulate() const;
+  /// True: micro-batches of a step add up in the gradient arrays, which are reduced once.
+  bool accumulates_locally() const;
   /// Every gradient of the unit is complete for this micro-batch; reduction may start. written[j]
   /// tells whether parameter j of the unit got one: if not it counts as zero, which is said once by
   /// name. Collective.
@@ -128,6 +134,9 @@ class PartitionedOptimizer {
   /// Backward is done: units that were never ready count as zero, reductions are finished.
   /// Collective.
   void end_micro_batch();
+  /// The same for units [first, first + count) alone, as each stage of a rank of a pipeline is at
+  /// another micro-batch. Where gradients accumulate locally: else not_supported.
+  void end_micro_batch(int first, int count);
   /// Forgets the micro-batches since the last step. Collective.
   void discard_gradients();
 

@@ -32,7 +32,7 @@ using autograd::Tape;
 using autograd::Value;
 using Kind = Initialization::Kind;
 
-constexpr int kEmbeddingUnit = 0;
+constexpr int kEmbedding = 0;
 
 // Dropout sites: 0 is the embedding's, then three in each block.
 constexpr std::int64_t kEmbeddingSite = 0;
@@ -134,8 +134,8 @@ void Gpt2::build_units() {
   const bool tied = config_.tie_word_embeddings;
   units_.push_back({"embedding",
                     {{"transformer.wte.weight", &wte_}, {"transformer.wpe.weight", &wpe_}},
-                    kEmbeddingUnit,
-                    tied ? final_unit() : kEmbeddingUnit});
+                    kEmbedding,
+                    tied ? final_layer() : kEmbedding});
   for (std::size_t layer = 0; layer < h_.size(); ++layer) {
     const int index = static_cast<int>(layer) + 1;
     Unit unit{fmt::format("h.{}", layer), {}, index, index};
@@ -147,8 +147,8 @@ void Gpt2::build_units() {
   }
   Unit last{"final",
             {{"transformer.ln_f.weight", &ln_f_.weight}, {"transformer.ln_f.bias", &ln_f_.bias}},
-            final_unit(),
-            final_unit()};
+            final_layer(),
+            final_layer()};
   if (!tied) last.parameters.push_back({"lm_head.weight", &lm_head_});
   units_.push_back(std::move(last));
 }
@@ -277,7 +277,7 @@ Value Gpt2::block_body(Tape& tape, const Pass& pass, std::int64_t layer, const V
 }
 
 Value Gpt2::block(Tape& tape, const Pass& pass, std::int64_t layer, const Value& x) {
-  const int unit = static_cast<int>(layer) + 1;
+  const int unit = unit_of(static_cast<int>(layer) + 1);
   tape.enter(unit);
   const auto body = [this, pass, layer](Tape& inner, const Value& input) {
     return block_body(inner, pass, layer, input);
@@ -294,22 +294,32 @@ Value Gpt2::final_norm(Tape& tape, const Value& x) {
 }
 
 Value Gpt2::blocks(Tape& tape, const Pass& pass, const Tensor& ids) {
-  tape.enter(kEmbeddingUnit);
+  require_all_layers();
+  tape.enter(kEmbedding);
   Value x = embed(tape, pass, ids);
-  if (!config_.tie_word_embeddings) tape.leave(kEmbeddingUnit);
+  if (!config_.tie_word_embeddings) tape.leave(kEmbedding);
   for (std::int64_t layer = 0; layer < config_.n_layer; ++layer) x = block(tape, pass, layer, x);
   return x;
 }
 
 template <typename Head>
 auto Gpt2::with_head(Tape& tape, const Value& x, Head head) {
-  const bool tied = config_.tie_word_embeddings;
-  tape.enter(final_unit());
+  const int unit = unit_of(final_layer());
+  tape.enter(unit);
   const Value hidden = final_norm(tape, x);
-  if (tied) tape.leave(final_unit());
+  if (config_.tie_word_embeddings) tape.leave(unit);
+  if (config_.tie_word_embeddings && in_stages()) tape.enter(head_unit());
   auto result = head(hidden);
-  tape.leave(tied ? kEmbeddingUnit : final_unit());
+  tape.leave(head_unit());
   return result;
+}
+
+autograd::Loss Gpt2::head_loss(Tape& tape, const Pass& pass, const Batch& batch, const Value& x) {
+  const Tensor targets = own_tokens(tape.stream(), pass, batch.targets);
+  return with_head(tape, x, [&](const Value& hidden) {
+    return autograd::head_loss(tape, hidden, head_weight(), targets, batch.gradient_scale,
+                               batch.memory, vocabulary_part());
+  });
 }
 
 Gpt2::Pass Gpt2::training_pass(const Batch& batch) const {
@@ -356,12 +366,22 @@ autograd::Loss Gpt2::forward_loss(Tape& tape, const Batch& batch) {
   check(batch.ids, &batch.targets);
   require_group();
   const Pass pass = training_pass(batch);
-  const Tensor ids = own_tokens(tape.stream(), pass, batch.ids);
-  const Tensor targets = own_tokens(tape.stream(), pass, batch.targets);
-  return with_head(tape, blocks(tape, pass, ids), [&](const Value& hidden) {
-    return autograd::head_loss(tape, hidden, head_weight(), targets, batch.gradient_scale,
-                               batch.memory, vocabulary_part());
-  });
+  return head_loss(tape, pass, batch,
+                   blocks(tape, pass, own_tokens(tape.stream(), pass, batch.ids)));
+}
+
+StageOutput Gpt2::forward_stage(Tape& tape, int stage, const Batch& batch, const Value& input) {
+  check(batch.ids, &batch.targets);
+  require_group();
+  const auto at = static_cast<std::size_t>(stage);
+  const Pass pass = training_pass(batch);
+  Value x = input;
+  for (int layer = pipeline_.cuts.at(at); layer < pipeline_.cuts.at(at + 1); ++layer) {
+    if (layer == final_layer()) return {{}, head_loss(tape, pass, batch, x)};
+    x = layer == kEmbedding ? embed_stage(tape, pass, own_tokens(tape.stream(), pass, batch.ids))
+                            : block(tape, pass, layer - 1, x);
+  }
+  return {x, {}};
 }
 
 Tensor Gpt2::head_logits(Tape& tape, const Tensor& hidden) {

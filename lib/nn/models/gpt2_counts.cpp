@@ -15,7 +15,8 @@ std::int64_t Gpt2::training_flops(std::int64_t rows, std::int64_t positions) con
   const std::int64_t attention =
       4 * rows * positions * positions * attention_heads() * config_.head_dim();
   const std::int64_t head = 2 * tokens * width * shares_.vocabulary.size();
-  return 3 * (config_.n_layer * (layer + attention) + head);
+  const Gpt2Extent own = extent();
+  return 3 * (own.blocks * (layer + attention) + (own.last ? head : 0));
 }
 
 std::int64_t Gpt2::attention_heads() const {
@@ -33,30 +34,61 @@ std::int64_t Gpt2::attention_bytes(std::int64_t rows, std::int64_t positions) co
   return whole + rows * token_count(options_.sequence, positions) * shares_.heads.size() * head;
 }
 
-std::int64_t Gpt2::activation_bytes(std::int64_t rows, std::int64_t positions) const {
+Gpt2Extent Gpt2::extent() const {
+  if (!in_stages()) return {config_.n_layer, true, true};
+  std::int64_t layers = 0;
+  for (const int stage : pipeline_.own) {
+    const auto at = static_cast<std::size_t>(stage);
+    layers += pipeline_.cuts[at + 1] - pipeline_.cuts[at];
+  }
+  const bool first = pipeline_.has_first(), last = pipeline_.has_last();
+  return {layers - (first ? 1 : 0) - (last ? 1 : 0), first, last};
+}
+
+struct Gpt2::ActivationSizes {
+  std::int64_t state;  // one value of the residual stream
+  std::int64_t inner;  // of the feed-forward pair
+  std::int64_t block;  // what a block makes that its backward needs
+  std::int64_t kept;   // of these, with recomputation
+  std::int64_t ids;    // of the tokens' places
+  std::int64_t statistics_of_norm;
+};
+
+Gpt2::ActivationSizes Gpt2::activation_sizes(std::int64_t rows, std::int64_t positions) const {
   const std::int64_t tokens = rows * token_count(options_.sequence, positions);
   const auto element = static_cast<std::int64_t>(size_of(options_.dtype));
-  const std::int64_t state = tokens * config_.n_embd * element;  // one value of the residual stream
+  const std::int64_t state = tokens * config_.n_embd * element;
   const std::int64_t inner = tokens * shares_.inner.size() * element;
   const std::int64_t statistics = 16 * tokens;  // fp32
   // Input, two norms, middle; attention; the activation's input and output.
   const std::int64_t block = 4 * state + attention_bytes(rows, positions) + 2 * inner + statistics;
-  // While the second projection goes back: gradients of its result and of its input; and with
-  // dropout, of the residual sum.
-  const std::int64_t block_backward = (config_.resid_pdrop > 0 ? 2 : 1) * state + inner;
-  const std::int64_t head = 3 * state + 8 * tokens;  // hidden states before and after, gradient
+  std::int64_t kept = block;
+  if (options_.recompute == Recompute::selective) kept -= 2 * state + inner;
+  if (options_.recompute == Recompute::full) kept = state;
   // Positions, and the ids of own tokens among others.
   const std::int64_t ids = (options_.sequence.size > 1 ? 8 : 4) * tokens;
-  const std::int64_t layers = config_.n_layer;
-  switch (options_.recompute) {
-    case Recompute::none:
-      return ids + layers * block + std::max(head, block_backward);
-    case Recompute::selective:
-      return ids + layers * (block - 2 * state - inner) + std::max(head, block_backward + inner);
-    case Recompute::full:
-      return ids + layers * state + std::max(head, block - state + block_backward);
-  }
-  return 0;
+  return {state, inner, block, kept, ids, 8 * tokens};
+}
+
+std::int64_t Gpt2::activation_bytes(std::int64_t rows, std::int64_t positions) const {
+  const ActivationSizes of = activation_sizes(rows, positions);
+  const Gpt2Extent own = extent();
+  // While the second projection goes back: gradients of its result and of its input; and with
+  // dropout, of the residual sum.
+  std::int64_t backward = (config_.resid_pdrop > 0 ? 2 : 1) * of.state + of.inner;
+  if (options_.recompute == Recompute::selective) backward += of.inner;
+  if (options_.recompute == Recompute::full) backward += of.block - of.state;
+  // Hidden states before and after, gradient.
+  const std::int64_t head = own.last ? 3 * of.state + of.statistics_of_norm : 0;
+  return (own.first ? of.ids : 0) + own.blocks * of.kept +
+         std::max(head, own.blocks > 0 ? backward : 0);
+}
+
+std::int64_t Gpt2::kept_bytes(std::int64_t rows, std::int64_t positions) const {
+  const ActivationSizes of = activation_sizes(rows, positions);
+  const Gpt2Extent own = extent();
+  return (own.first ? of.ids : 0) + own.blocks * of.kept +
+         (own.last ? 2 * of.state + of.statistics_of_norm : 0);
 }
 
 std::int64_t Gpt2::recorded_bytes(std::int64_t rows, std::int64_t positions) const {

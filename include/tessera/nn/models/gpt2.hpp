@@ -46,6 +46,12 @@ struct Gpt2Shares {
   Interval heads, inner, vocabulary;
 };
 
+/// What a rank of the pipeline axis has of the model's layers.
+struct Gpt2Extent {
+  std::int64_t blocks;
+  bool first, last;  // the embedding; the head
+};
+
 struct LayerNormParameters {
   Parameter weight, bias;
 };
@@ -67,12 +73,17 @@ class Gpt2 final : public Model {
   std::string config_json() const override { return config_.to_json(); }
   std::int64_t training_flops(std::int64_t rows, std::int64_t positions) const override;
   std::int64_t activation_bytes(std::int64_t rows, std::int64_t positions) const override;
+  std::int64_t kept_bytes(std::int64_t rows, std::int64_t positions) const override;
   std::int64_t recorded_bytes(std::int64_t rows, std::int64_t positions) const override;
 
   void check(const Tensor& ids, const Tensor* targets) const override;
   autograd::Loss forward_loss(autograd::Tape& tape, const Batch& batch) override;
+  /// The embedding, each block, and the last norm with the head.
+  std::vector<LayerInfo> layers() const override;
+  StageOutput forward_stage(autograd::Tape& tape, int stage, const Batch& batch,
+                            const autograd::Value& input) override;
   /// Not where ranks share the work: what they exchange goes through other streams.
-  bool can_be_recorded() const override { return is_whole(); }
+  bool can_be_recorded() const override { return is_whole() && !in_stages(); }
   Tensor logits(autograd::Tape& tape, const Tensor& ids) override;
   KvCache make_cache(std::int64_t rows, std::int64_t capacity, Device device = {}) const override;
   Tensor forward_cached(autograd::Tape& tape, const Tensor& ids, KvCache& cache) override;
@@ -112,10 +123,15 @@ class Gpt2 final : public Model {
                                 double deviation) const;
   Parameter vocabulary_table() const;
   void build_units();
+  std::vector<Unit> units_of_stages() override;
   void add_block();
   autograd::Value embed(autograd::Tape& tape, const Pass& pass, const Tensor& ids);
+  /// In stages, where a tied table is left to the head's copy.
+  autograd::Value embed_stage(autograd::Tape& tape, const Pass& pass, const Tensor& ids);
   autograd::Value block(autograd::Tape& tape, const Pass& pass, std::int64_t layer,
                         const autograd::Value& x);
+  autograd::Loss head_loss(autograd::Tape& tape, const Pass& pass, const Batch& batch,
+                           const autograd::Value& x);
   autograd::Value block_body(autograd::Tape& tape, const Pass& pass, std::int64_t layer,
                              const autograd::Value& x);
   /// x, which the ranks of the tensor axis go on to use for different columns.
@@ -134,22 +150,35 @@ class Gpt2 final : public Model {
   autograd::Value final_norm(autograd::Tape& tape, const autograd::Value& x);
   Tensor head_logits(autograd::Tape& tape, const Tensor& hidden);
   autograd::DropoutSite dropout_site(const Pass& pass, std::int64_t site, double probability) const;
-  int final_unit() const { return static_cast<int>(config_.n_layer) + 1; }
+  /// Layers: 0 is the embedding, then blocks, then the last norm with the head.
+  int final_layer() const { return static_cast<int>(config_.n_layer) + 1; }
+  Gpt2Extent extent() const;
+  struct ActivationSizes;
+  ActivationSizes activation_sizes(std::int64_t rows, std::int64_t positions) const;
+  /// Where a layer's unit is in units().
+  int unit_of(int layer) const;
+  /// Of the weight that the head multiplies with.
+  int head_unit() const;
   float attention_scale(std::int64_t layer) const;
   void check_ids(const Tensor& ids, std::int64_t past) const;
   void require_group() const;
+  void require_all_layers() const;
   void require_whole(const char* what) const;
   void check_cache(const Tensor& ids, const KvCache& cache) const;
   /// x [rows, positions, width] -> [rows, width]
   Tensor last_positions(const Stream& stream, const Tensor& x) const;
-  Parameter& head_weight() { return config_.tie_word_embeddings ? wte_ : lm_head_; }
+  Parameter& head_weight() {
+    if (!config_.tie_word_embeddings) return lm_head_;
+    return in_stages() ? last_wte_ : wte_;
+  }
 
   Gpt2Config config_;
   Gpt2Shares shares_;
   Parameter wte_, wpe_;
   std::vector<Block> h_;
   LayerNormParameters ln_f_;
-  Parameter lm_head_;  // unless tied
+  Parameter lm_head_;   // unless tied
+  Parameter last_wte_;  // in stages, if tied: the last stage's copy
 };
 
 }  // namespace tessera::nn

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+// GPT-2 as the stages of a pipeline: its layers, and the units of those that a rank has.
+#include <algorithm>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "tessera/base/error.hpp"
+
+#include "nn/models/gpt2_pass.hpp"
+
+namespace tessera::nn {
+namespace {
+
+std::int64_t elements_of(const Unit& unit) {
+  std::int64_t elements = 0;
+  for (const NamedParameter& named : unit.parameters)
+    elements += named.parameter->partition.logical().numel();
+  return elements;
+}
+
+}  // namespace
+
+std::vector<LayerInfo> Gpt2::layers() const {
+  if (in_stages()) return {};
+  std::vector<LayerInfo> layers;
+  for (const Unit& unit : units_) layers.push_back({unit.name, elements_of(unit)});
+  if (config_.tie_word_embeddings) layers.back().parameters += wte_.partition.logical().numel();
+  return layers;
+}
+
+// The tied table is a unit of its own on both ends, so that it is partitioned alike there.
+std::vector<Unit> Gpt2::units_of_stages() {
+  std::vector<Unit> kept = Network::units_of_stages();
+  if (!config_.tie_word_embeddings) return kept;
+  if (pipeline_.has_first()) {
+    Unit& table = kept.front();
+    Unit positions = table;
+    const auto is_table = [&](const NamedParameter& named) { return named.parameter == &wte_; };
+    std::erase_if(table.parameters, [&](const auto& named) { return !is_table(named); });
+    std::erase_if(positions.parameters, is_table);
+    table.tied = true;
+    positions.name = "positions";
+    kept.insert(kept.begin() + 1, std::move(positions));
+  }
+  if (pipeline_.has_last()) {
+    last_wte_ = wte_;
+    last_wte_.counted = false;
+    Unit copy{"head", {{"transformer.wte.weight", &last_wte_}}, 0, 0};
+    copy.stage = pipeline_.stages() - 1;
+    copy.tied = true;
+    kept.push_back(std::move(copy));
+  }
+  for (std::size_t i = 0; i < kept.size(); ++i)
+    kept[i].first_use = kept[i].last_use = static_cast<int>(i);
+  return kept;
+}
+
+int Gpt2::unit_of(int layer) const {
+  if (!in_stages()) return layer;
+  int unit = config_.tie_word_embeddings && pipeline_.has_first() && layer > 0 ? 1 : 0;
+  for (const int stage : pipeline_.own) {
+    const auto at = static_cast<std::size_t>(stage);
+    const int first = pipeline_.cuts[at], end = pipeline_.cuts[at + 1];
+    if (layer < end) return unit + layer - first;
+    unit += end - first;
+  }
+  fail(Code::internal, fmt::format("layer {} is on another rank", layer));
+}
+
+int Gpt2::head_unit() const {
+  if (!config_.tie_word_embeddings) return unit_of(final_layer());
+  return in_stages() ? static_cast<int>(units_.size()) - 1 : 0;
+}
+
+void Gpt2::require_all_layers() const {
+  TESSERA_CHECK(!in_stages(), Code::not_supported,
+                "this rank has some stages of the model only: load its checkpoint without a "
+                "pipeline to write text or to see logits");
+}
+
+autograd::Value Gpt2::embed_stage(autograd::Tape& tape, const Pass& pass, const Tensor& ids) {
+  const int uses = config_.tie_word_embeddings ? 2 : 1;
+  for (int unit = 0; unit < uses; ++unit) tape.enter(unit);
+  autograd::Value x = embed(tape, pass, ids);
+  for (int unit = uses - 1; unit >= 0; --unit) tape.leave(unit);
+  return x;
+}
+
+}  // namespace tessera::nn

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+// Activations and gradients on their way between the ranks of a pipeline.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <utility>
+#include <vector>
+
+#include "tessera/comm/communicator.hpp"
+#include "tessera/tensor/tensor.hpp"
+
+namespace tessera::parallel {
+
+/// What is the same for all activations of one shape: the stage that takes them, and the shape of
+/// the micro-batch's ids.
+using Boundary = std::pair<int, std::vector<std::int64_t>>;
+
+/// One message is under way to each peer: the next one waits for it. The shape of a boundary's
+/// activations travels once, before the first of them; a gradient has that of its activation.
+class StageLink {
+ public:
+  StageLink(Communicator& line, const Stream& stream) : line_(line), stream_(stream) {}
+  /// Waits for what is under way, except while an exception unwinds.
+  ~StageLink();
+  StageLink(const StageLink&) = delete;
+  StageLink& operator=(const StageLink&) = delete;
+
+  void send_activation(Tensor activation, int peer, const Boundary& boundary);
+  Tensor receive_activation(int peer, const Boundary& boundary);
+  void send(Tensor tensor, int peer);
+  Tensor receive(int peer, const Shape& shape, DType dtype);
+  /// Waits for what is under way.
+  void finish();
+
+ private:
+  struct Flight {
+    Work work;
+    Tensor tensor;
+  };
+  struct Form {
+    Shape shape;
+    DType dtype;
+  };
+  Form receive_form(int peer);
+  void send_form(const Tensor& tensor, int peer);
+
+  Communicator& line_;
+  Stream stream_;
+  std::map<int, Flight> flights_;       // by peer
+  std::map<Boundary, Form> forms_;      // of what arrives
+  std::map<Boundary, bool> announced_;  // of what leaves
+};
+
+}  // namespace tessera::parallel
