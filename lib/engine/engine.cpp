@@ -35,6 +35,9 @@ Engine::Engine(Communicator& group, nn::Network& model, const EngineOptions& opt
 
 void Engine::set_up_pipeline() {
   const nn::PipelineAxis& axis = model_.pipeline();
+  // Messages of both directions share a stream there, and could wait for each other.
+  TESSERA_CHECK(stream_.device().is_cpu(), Code::not_supported,
+                "pipelines on GPUs are not available yet; use mesh.pipeline 1, or device: cpu");
   const parallel::PipelineShape shape =
       parallel::PipelineShape{options_.pipeline, axis.size, options_.zero.accumulation_steps,
                               static_cast<int>(axis.own.size())}

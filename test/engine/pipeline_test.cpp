@@ -295,7 +295,6 @@ TEST_F(PipelineTest, DoesWhatTheScheduleSays) {
 
 // The activations of 1f1b are those that the schedule holds, times those of a micro-batch.
 TEST_F(PipelineTest, HoldsAsManyActivationsAsTheSchedule) {
-  if (!testing::test_device().is_cpu()) GTEST_SKIP();
   for (const Sizes& size : sizes(1))
     for (const PipelineKind kind : kinds_with(1)) {
       Trial trial{.pipeline = size.pipeline};
