@@ -29,9 +29,12 @@ using planning::Machine;
 using planning::Plan;
 using planning::Workload;
 
-/// Axes on which training is not available are not proposed.
 constexpr int kAny = std::numeric_limits<int>::max();
-constexpr MeshShape kTrainable{1, kAny, kAny, kAny};
+
+// What training can use: pipelines run on CPUs only so far.
+MeshShape trainable(const Machine& machine) {
+  return {machine.overlaps ? 1 : kAny, kAny, kAny, kAny};
+}
 
 struct Arguments {
   RunFileArguments run_file;
@@ -175,7 +178,7 @@ std::vector<Plan> plans_for(const Arguments& arguments, const config::RunConfig&
   std::vector<Plan> plans;
   for (const int ranks : arguments.ranks) {
     work.batch = batch_of(arguments, config, ranks);
-    auto found = planning::search_plans(work, machine, ranks, memory, kTrainable);
+    auto found = planning::search_plans(work, machine, ranks, memory, trainable(machine));
     if (found.plans.empty() && arguments.ranks.size() > 1) continue;
     if (found.plans.empty()) fail_to_fit(found, work, ranks, static_cast<double>(memory));
     const std::size_t most =

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // tessera plan and the calibration that it reads, as a user runs them.
+#include <algorithm>
+
 #include <gtest/gtest.h>
 
 #include "support/program.hpp"
@@ -74,8 +76,12 @@ TEST_F(PlanTest, ACalibratedMachineIsPlannedFor) {
   ASSERT_EQ(outcome.exit_code, 0) << outcome.error;
   EXPECT_NE(outcome.out.find("plan RUN.yaml --machine"), std::string::npos) << outcome.out;
   EXPECT_EQ(read_json(file)["ranks_per_node"], 2);
-  const auto found = plans("--ranks 2 --memory 1TB --machine " + file);
+  const auto found = plans("--ranks 6 --memory 1TB --batch 64 --top 20 --machine " + file);
   EXPECT_GT(found[0]["tokens_per_second"], 0);
+  const bool pipelined = std::any_of(found.begin(), found.end(), [](const auto& plan) {
+    return plan["mesh"]["pipeline"] > 1 && plan["bubble"] > 0;
+  });
+  EXPECT_TRUE(pipelined);
 }
 
 TEST_F(PlanTest, BadInputIsNamed) {
