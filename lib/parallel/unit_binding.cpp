@@ -24,7 +24,10 @@ void UnitBinding::begin_step() {
 }
 
 void UnitBinding::acquire(int unit, autograd::Phase phase) {
-  if (phase == autograd::Phase::weights) return attach_gradients(unit);
+  if (phase == autograd::Phase::weights) {  // only where every rank has all values
+    attach_values(unit);
+    return attach_gradients(unit);
+  }
   attach(unit, phase);
   const bool backward = phase == autograd::Phase::backward;
   optimizer_.prefetch_after(unit, backward ? zero::Direction::backward : zero::Direction::forward);
@@ -42,6 +45,7 @@ void UnitBinding::gradients_ready(int unit) {
   for (const auto& [name, parameter] : model_.units()[static_cast<std::size_t>(unit)].parameters) {
     written.push_back(parameter->gradient_written);
     parameter->gradient = {};
+    parameter->value = {};
   }
   optimizer_.gradients_ready(unit, written);
 }

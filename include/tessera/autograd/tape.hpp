@@ -27,8 +27,9 @@ enum class Phase : std::uint8_t {
 /// gradient have gradient_written == false at gradients_ready.
 ///
 /// Where the backward pass is in two parts (Tape::split_backward), gradients_ready comes in the
-/// second one, after an acquire(weights) that has no release: values need not be attached then,
-/// gradients have to be. Between the parts other micro-batches may go through the unit.
+/// second one, after an acquire(weights) that has no release: values, which recomputation may want,
+/// and gradients are attached between the two. Between the parts other micro-batches may go through
+/// the unit.
 class UnitHooks {
  public:
   virtual ~UnitHooks() = default;
