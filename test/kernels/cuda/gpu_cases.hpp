@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "tessera/kernels/attention.hpp"
+#include "tessera/kernels/copy_blocks.hpp"
 
 #include "kernels/cuda/gpu_case.hpp"
 
@@ -320,6 +321,21 @@ inline GpuCase cross_entropy(DType dtype, std::int64_t rows, std::int64_t column
 
 /// In place, on heads of 64.
 /// Of 4 rows.
+/// Heads of a third of the columns leave their neighbours, as before an all-to-all.
+inline GpuCase copy_blocks(DType dtype, std::int64_t rows, std::int64_t columns) {
+  GpuCase result("copy_blocks", dtype, rows, columns);
+  const CopyBlocks args{.source = result.read(dtype, rows * columns),
+                        .target = result.write(dtype, rows * columns),
+                        .blocks = 3,
+                        .rows = rows,
+                        .count = columns / 3,
+                        .source_strides = {columns / 3, columns},
+                        .target_strides = {rows * (columns / 3), columns / 3},
+                        .dtype = dtype};
+  result.calls([=](const Stream& stream) { kernels::copy_blocks(stream, args); });
+  return result;
+}
+
 inline GpuCase kv_append(DType dtype, std::int64_t rows, std::int64_t columns) {
   GpuCase result("kv_append", dtype, rows, columns);
   const KvAppend args{.keys = result.read(dtype, rows * columns),

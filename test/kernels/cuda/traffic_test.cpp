@@ -105,6 +105,7 @@ TEST_P(CudaTraffic, OfRows) {
   expect_at_most(kTarget, softmax_backward(dtype, kRows, kColumns));
   expect_at_most(kTarget, cross_entropy(dtype, kVocabularyRows, kVocabulary));
   expect_at_most(kTarget, rotary(dtype, kRows, kColumns));
+  expect_at_most(kTarget, copy_blocks(dtype, kRows, kColumns));
   expect_at_most(kTarget, kv_append(dtype, kRows, kColumns));
   expect_at_most(kTarget, embedding_forward(dtype, kRows, kColumns, 5000));
   expect_at_most(kTarget, embedding_backward(dtype, kRows, kColumns, 5000));
