@@ -168,12 +168,11 @@ StepStart Engine::start_step(std::span<nn::Batch> micro_batches, std::vector<dou
 StepOutcome Engine::land() {
   const Flight flight = std::move(flights_.front());
   flights_.pop_front();
-  const zero::StepResult result = optimizer_.finish_step();
   StepOutcome outcome;
   static_cast<StepStart&>(outcome) = flight.start;
   if (has_losses())
     for (const autograd::Loss& loss : flight.losses) outcome.loss += loss.sum();
-  everyone_.all_reduce_scalars(std::span(&outcome.loss, 1), Reduction::sum);
+  const zero::StepResult result = optimizer_.finish_step(std::span(&outcome.loss, 1));
   outcome.loss /= static_cast<double>(outcome.tokens);
   outcome.learning_rate = (former_skipped_ ? flight.rates_after_skip : flight.rates).lr;
   outcome.gradient_norm = result.grad_norm;

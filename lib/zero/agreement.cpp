@@ -2,6 +2,7 @@
 // Small collective decisions.
 #include "zero/agreement.hpp"
 
+#include <algorithm>
 #include <cstdint>
 #include <limits>
 #include <vector>
@@ -31,6 +32,20 @@ void agree_on_declaration(Communicator& group, const std::string& description,
                   fmt::format("rank {} declares {} and rank 0 {}: names, shapes, options and their "
                               "order have to be the same on every rank",
                               rank, all[rank].substr(17), all[0].substr(17)));
+}
+
+void agree_on_step(Communicator& group, bool applied, std::span<double> sums) {
+  std::vector<double> all(sums.begin(), sums.end());
+  all.push_back(applied ? 1 : 0);
+  group.all_reduce_scalars(all, Reduction::sum);
+  std::copy_n(all.begin(), sums.size(), sums.begin());
+  const auto appliers = static_cast<int>(all.back());
+  if (appliers == 0 || appliers == group.size()) return;
+  group.agree(
+      fmt::format("{} of {} ranks applied a step that the others skipped: their weights are "
+                  "no longer those of one model, go on from the last checkpoint",
+                  appliers, group.size()),
+      Code::internal);
 }
 
 NonFinite first_non_finite(Communicator& group, int place, const std::string& name) {

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// What all ranks have to see alike: the declared parameters, the norm, and a gradient that is not
-// finite.
+// What all ranks have to see alike: the declared parameters, what became of a step, and a gradient
+// that is not finite.
 #pragma once
 
+#include <span>
 #include <string>
 
 #include "tessera/comm/communicator.hpp"
@@ -13,6 +14,11 @@ namespace tessera::zero {
 /// people. Collective.
 void agree_on_declaration(Communicator& group, const std::string& description,
                           const std::string& summary);
+
+/// Throws the same `internal` on every rank if some apply a step that others skip: each has found
+/// out for itself, and ranks that go apart would wait for each other for ever. `sums` are summed
+/// over the group with it, in one message. Collective.
+void agree_on_step(Communicator& group, bool applied, std::span<double> sums);
 
 struct NonFinite {
   std::string parameter;

@@ -368,11 +368,12 @@ void PartitionedOptimizer::start_step(const StepInput& input, const StepInput& a
   impl_->update(values);
 }
 
-StepResult PartitionedOptimizer::finish_step() {
+StepResult PartitionedOptimizer::finish_step(std::span<double> sums) {
   TESSERA_CHECK(!impl_->started.empty(), Code::invalid_argument,
                 "finish_step() without a step under way: start_step() first");
   const kernels::StepDecision decision = impl_->started.front().get();
   impl_->started.pop_front();
+  agree_on_step(impl_->context.everyone(), decision.applied != 0, sums);
   if (decision.applied != 0) ++impl_->steps;
   return impl_->result_of(decision);
 }

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -150,10 +151,12 @@ class PartitionedOptimizer {
   /// finish_step() waits for what it has decided about the oldest step that was started, and tells.
   /// One more step may be started before, whose lr and momentum are those of `after_skip` if the
   /// step before it turns out to be skipped. The results are those of step(), to the bit; on the
-  /// CPU, and with lent arrays, there is nothing to gain. Collective.
+  /// CPU, and with lent arrays, there is nothing to gain. `sums` (a loss) are summed over
+  /// everyone() with the ranks' agreement on the step. Collective. Errors: internal, on every rank,
+  /// if ranks decided differently.
   void start_step(const StepInput& input, const StepInput& after_skip);
   void start_step(const StepInput& input = {}) { start_step(input, input); }
-  StepResult finish_step();
+  StepResult finish_step(std::span<double> sums = {});
   /// Updates applied so far, in steps that are finished.
   std::int64_t steps() const;
   void set_steps(std::int64_t steps);
