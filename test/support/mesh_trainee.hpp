@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+// The GPT-2 of Gpt2Tiny, trained on any mesh.
+#pragma once
+
+#include <algorithm>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <fmt/format.h>
+
+#include "tessera/comm/mesh.hpp"
+#include "tessera/engine/engine.hpp"
+#include "tessera/nn/models/gpt2.hpp"
+#include "tessera/parallel/model_state.hpp"
+#include "tessera/parallel/pipeline_stages.hpp"
+
+#include "support/gpt2_tiny.hpp"
+#include "support/test_device.hpp"
+
+namespace tessera::test {
+
+/// How the model is divided and trained.
+struct MeshTrial {
+  MeshShape mesh{};  // of all ranks of the communicator
+  int stage = 0;
+  parallel::PipelineKind kind = parallel::PipelineKind::one_forward_one_backward;
+  int chunks = 0;
+  std::vector<int> cuts{};  // empty: by parameters
+  bool keep_gathered = true;
+  bool rows_apart = false;  // each row of a batch is a micro-batch; pipelines always do so
+  int steps = 3;
+  nn::ModelOptions model{};
+  double dropout = 0;
+  double clipping = 1.0;
+  bool tied = true;
+  int layers = 0;  // 0: those of the reference, and its weights if tied; else weights are drawn
+  std::int64_t positions = Gpt2Tiny::kPositions;  // of each row, from its first on
+
+  std::string to_string() const {
+    return fmt::format("{}, stage {}, {}, {}, recompute {}, dropout {}, tied {}", mesh.to_string(),
+                       stage, parallel::to_string(kind), tessera::to_string(model.dtype),
+                       static_cast<int>(model.recompute), dropout, tied);
+  }
+};
+
+/// The first positions of every row.
+inline nn::Batch shortened(const nn::Batch& batch, std::int64_t positions) {
+  nn::Batch result = batch;
+  const auto cut = [&](const Tensor& whole) {
+    const Tensor part({whole.size(0), positions}, DType::int32);
+    for (std::int64_t row = 0; row < whole.size(0); ++row)
+      std::copy_n(whole.as<std::int32_t>() + row * whole.size(1), positions,
+                  part.as<std::int32_t>() + row * positions);
+    return part;
+  };
+  result.ids = cut(batch.ids);
+  result.targets = cut(batch.targets);
+  return result;
+}
+
+/// The model, its optimizer and the groups that a mesh gives them. Collective, as are all its
+/// members that train or read weights.
+class MeshTrainee {
+ public:
+  MeshTrainee(Communicator& world, const Gpt2Tiny& tiny, const MeshTrial& trial)
+      : tiny_(tiny), trial_(trial), mesh_(world, trial.mesh) {
+    nn::Gpt2Config config = nn::Gpt2Config::from_json(tiny.model()->config_json(), false);
+    config.embd_pdrop = config.attn_pdrop = config.resid_pdrop = trial.dropout;
+    config.tie_word_embeddings = trial.tied;
+    if (trial.layers > 0) config.n_layer = trial.layers;
+    model_ = std::make_unique<nn::Gpt2>(config, model_options());
+    if (trial.mesh.pipeline > 1) take_stages();
+    engine_.emplace(mesh_.group("data+sequence"), *model_, engine_options());
+    if (trial.tied && trial.layers == 0)
+      parallel::load_parameters(*model_, engine_->optimizer(), tiny.weights());
+    else
+      parallel::initialize(*model_, engine_->optimizer(), 7);
+  }
+
+  /// This data rank's rows of the next step, whole.
+  nn::Batch batch() const {
+    const auto [first, last] = rows();
+    return shortened(tiny_.batch(engine_->step(), first, last - first), trial_.positions);
+  }
+  engine::StepOutcome step() {
+    std::vector<nn::Batch> micro;
+    if (rows_apart()) {
+      const auto [first, last] = rows();
+      for (std::int64_t row = first; row < last; ++row)
+        micro.push_back(shortened(tiny_.batch(engine_->step(), row, 1), trial_.positions));
+    } else {
+      micro.push_back(batch());
+    }
+    return engine_->train_step(micro);
+  }
+
+  std::uint64_t checksum() { return parallel::weights_checksum(*model_, engine_->optimizer()); }
+  engine::Engine& engine() { return *engine_; }
+  nn::Gpt2& model() { return *model_; }
+  Mesh& mesh() { return mesh_; }
+  int micro_batches() const {
+    return rows_apart() ? static_cast<int>(Gpt2Tiny::kRows) / mesh_.size("data") : 1;
+  }
+
+ private:
+  bool rows_apart() const { return trial_.rows_apart || trial_.mesh.pipeline > 1; }
+  Interval rows() const {
+    const int ranks = engine_->data_ranks(), rank = engine_->data_rank();
+    return {Gpt2Tiny::kRows * rank / ranks, Gpt2Tiny::kRows * (rank + 1) / ranks};
+  }
+
+  nn::ModelOptions model_options() {
+    nn::ModelOptions options = trial_.model;
+    options.tensor = {mesh_.size("tensor"), mesh_.coordinate("tensor"), &mesh_.group("tensor")};
+    options.sequence.size = mesh_.size("sequence");
+    options.sequence.rank = mesh_.coordinate("sequence");
+    options.sequence.group = &mesh_.group("sequence");
+    return options;
+  }
+  engine::EngineOptions engine_options() {
+    engine::EngineOptions options;
+    options.zero.device = testing::test_device();
+    options.zero.stage = trial_.stage;
+    options.zero.dtype = trial_.model.dtype;
+    options.zero.rule.lr = 0.002;
+    options.zero.rule.beta2 = 0.95;
+    options.groups.weight_decay = 0.1;
+    options.zero.gradient_clipping = trial_.clipping;
+    options.zero.accumulation_steps = micro_batches();
+    options.zero.everyone = &mesh_.group("pipeline+data+sequence+tensor");
+    options.pipeline = trial_.kind;
+    options.keep_gathered = trial_.keep_gathered;
+    return options;
+  }
+  void take_stages() {
+    const auto shape =
+        parallel::PipelineShape{trial_.kind, mesh_.size("pipeline"), 1, trial_.chunks}.resolved();
+    Communicator& line = mesh_.group("pipeline");
+    const auto cuts = trial_.cuts.empty()
+                          ? parallel::cut_layers(model_->layers(), shape.stages(), {})
+                          : trial_.cuts;
+    nn::PipelineAxis axis = parallel::pipeline_axis(shape, cuts, line.rank());
+    ends_ = parallel::make_ends(line, axis);
+    axis.group = &line;
+    axis.ends = ends_.get();
+    model_->take_stages(axis);
+  }
+
+  const Gpt2Tiny& tiny_;
+  MeshTrial trial_;
+  Mesh mesh_;
+  std::unique_ptr<Communicator> ends_;
+  std::unique_ptr<nn::Gpt2> model_;
+  std::optional<engine::Engine> engine_;
+};
+
+}  // namespace tessera::test
