@@ -26,9 +26,14 @@ void check_mpi(int result, const char* call) {
        fmt::format("{} failed: {}", call, std::string(text, static_cast<std::size_t>(length))));
 }
 
+// Not by MPI_Comm_dup, which would call the copy functions of the host's attributes.
 OwnedComm duplicate(MPI_Comm source) {
+  MPI_Group ranks = MPI_GROUP_NULL;
   MPI_Comm handle = MPI_COMM_NULL;
-  check_mpi(MPI_Comm_dup(source, &handle), "MPI_Comm_dup");
+  check_mpi(MPI_Comm_group(source, &ranks), "MPI_Comm_group");
+  const int result = MPI_Comm_create(source, ranks, &handle);
+  MPI_Group_free(&ranks);
+  check_mpi(result, "MPI_Comm_create");
   check_mpi(MPI_Comm_set_errhandler(handle, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
   return OwnedComm(handle);
 }

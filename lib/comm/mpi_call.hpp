@@ -32,7 +32,8 @@ class OwnedComm {
   MPI_Comm handle_ = MPI_COMM_NULL;
 };
 
-/// Duplicates with errors returned to us instead of ending the job. Collective.
+/// The same ranks, without attributes, with errors returned to us instead of ending the job.
+/// Collective.
 OwnedComm duplicate(MPI_Comm source);
 /// MPI_Comm_split with errors returned; empty for MPI_UNDEFINED. Collective.
 OwnedComm split_comm(MPI_Comm source, int color, int key);
