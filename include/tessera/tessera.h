@@ -272,6 +272,31 @@ TESSERA_API tessera_code tessera_optimizer_steps(tessera_optimizer* optimizer, i
 
 typedef struct tessera_network tessera_network;
 
+/// Computes a layer of the caller's own, for example what is known of the physics: writes all of y.
+/// Arrays are row-major fp32: x [samples, inputs], y [samples, outputs], w [parameters]. It may not
+/// call Tessera, and samples is never 0.
+typedef void (*tessera_layer_forward)(int64_t samples, int64_t inputs, int64_t outputs,
+                                      int64_t parameters, const float* x, const float* w, float* y,
+                                      void* user);
+/// Its gradients: from dy = d loss / dy writes dx [samples, inputs] and, summed over the samples,
+/// dw [parameters]; both hold zeros before.
+typedef void (*tessera_layer_backward)(int64_t samples, int64_t inputs, int64_t outputs,
+                                       int64_t parameters, const float* x, const float* w,
+                                       const float* dy, float* dx, float* dw, void* user);
+
+/// Takes the place of layer `index` of a network of model_type mlp, with its activation and
+/// normalisation; the others learn through it. What it computes has to be the same function on all
+/// ranks.
+typedef struct tessera_layer {
+  size_t struct_size;
+  int32_t index;       ///< from 0: from layer_sizes[index] numbers to layer_sizes[index + 1]
+  int64_t parameters;  ///< trainable numbers of its own, in checkpoints "layers.<index>.own"
+  double deviation;    ///< of the normal distribution that they begin with; 0: zeros
+  tessera_layer_forward forward;
+  tessera_layer_backward backward;
+  void* user;
+} tessera_layer;
+
 typedef struct tessera_network_options {
   size_t struct_size;
   /// YAML or JSON text with a run file's sections `model`, `engine` and `run` (its seed):
@@ -279,7 +304,9 @@ typedef struct tessera_network_options {
   ///     engine: {optimizer: {type: AdamW, params: {lr: 1e-3}}, zero_optimization: {stage: 1}}
   /// Batch sizes may be left out; gradient_accumulation_steps divides the samples of each call.
   const char* config;
-  tessera_group* group;  ///< the ranks that train together; NULL: all
+  tessera_group* group;         ///< the ranks that train together; NULL: all
+  const tessera_layer* layers;  ///< that the caller computes, called as long as the network lives
+  int32_t layer_count;
 } tessera_network_options;
 
 // Arrays hold samples along their slowest dimension: the first in row-major order, the last in

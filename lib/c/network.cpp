@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Networks by configuration.
+#include <cstddef>
+#include <utility>
+#include <vector>
+
 #include "tessera/engine/guest_config.hpp"
 
 #include "c/array.hpp"
@@ -11,14 +15,56 @@
 namespace tessera::c {
 namespace {
 
+const float* read_only(const Tensor& tensor) {
+  return tensor ? tensor.as<float>() : nullptr;
+}
+float* writable(const Tensor& tensor) {
+  return tensor ? tensor.as<float>() : nullptr;
+}
+
+nn::GivenLayer given_layer(const tessera_layer* described) {
+  const tessera_layer own = options_of(described, "tessera_layer");
+  nn::GivenLayer layer{own.index, own.parameters, static_cast<float>(own.deviation), {}};
+  if (own.forward != nullptr)
+    layer.functions.forward = [own](const Tensor& x, const Tensor& w, const Tensor& y) {
+      own.forward(x.size(0), x.size(1), y.size(1), own.parameters, read_only(x), read_only(w),
+                  writable(y), own.user);
+    };
+  if (own.backward != nullptr)
+    layer.functions.backward = [own](const Tensor& x, const Tensor& w, const Tensor& dy,
+                                     const Tensor& dx, const Tensor& dw) {
+      own.backward(x.size(0), x.size(1), dy.size(1), own.parameters, read_only(x), read_only(w),
+                   read_only(dy), writable(dx), writable(dw), own.user);
+    };
+  return layer;
+}
+
+/// The caller's array has elements of the caller's size.
+std::vector<nn::GivenLayer> given_layers(const tessera_network_options& options) {
+  std::vector<nn::GivenLayer> layers;
+  if (options.layer_count == 0) return layers;
+  TESSERA_CHECK(options.layers != nullptr && options.layer_count > 0, Code::invalid_argument,
+                fmt::format("tessera_network_options has {} layers, and the array is {}",
+                            options.layer_count, options.layers != nullptr ? "there" : "NULL"));
+  const std::size_t size = size_of_struct(*options.layers, "tessera_layer");
+  const auto* bytes = reinterpret_cast<const std::byte*>(options.layers);
+  for (int i = 0; i < options.layer_count; ++i)
+    layers.push_back(given_layer(
+        reinterpret_cast<const tessera_layer*>(bytes + static_cast<std::size_t>(i) * size)));
+  return layers;
+}
+
 tessera_network make_network(const tessera_runtime& runtime,
                              const tessera_network_options* options) {
   const auto given = options_of(options, "tessera_network_options");
   auto group = ranks_of(runtime, given.group);
   engine::GuestConfig config;
-  agreeing(*group,
-           [&] { config = engine::read_guest_config(text_of(given.config), group->size()); });
-  auto learner = std::make_unique<engine::Learner>(*group, config);
+  std::vector<nn::GivenLayer> layers;
+  agreeing(*group, [&] {
+    config = engine::read_guest_config(text_of(given.config), group->size());
+    layers = given_layers(given);
+  });
+  auto learner = std::make_unique<engine::Learner>(*group, config, std::move(layers));
   return {{runtime.session, keeping(std::move(group), std::move(learner))}, {}, {}};
 }
 

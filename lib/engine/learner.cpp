@@ -13,13 +13,14 @@
 namespace tessera::engine {
 namespace {
 
-std::unique_ptr<nn::Network> make_network(Communicator& group, const GuestConfig& config) {
+std::unique_ptr<nn::Network> make_network(Communicator& group, const GuestConfig& config,
+                                          std::vector<nn::GivenLayer> layers) {
   std::unique_ptr<nn::Network> network;
   agreeing(group, [&] {
     TESSERA_CHECK(!config.model_json.empty(), Code::invalid_config,
                   "the configuration has no `model`, for example model: {model_type: mlp, "
                   "layer_sizes: [6, 64, 64, 1]}");
-    network = nn::make_network(config.model_json, config.model, true);
+    network = nn::make_network(config.model_json, config.model, true, std::move(layers));
   });
   return network;
 }
@@ -45,9 +46,9 @@ void observe_together(Communicator& group, nn::Standardization& known, const Ten
 
 }  // namespace
 
-Learner::Learner(Communicator& group, const GuestConfig& config)
+Learner::Learner(Communicator& group, const GuestConfig& config, std::vector<nn::GivenLayer> layers)
     : group_(group),
-      network_(make_network(group, config)),
+      network_(make_network(group, config, std::move(layers))),
       engine_(group, *network_, config.engine),
       micro_batches_(config.accumulation) {
   parallel::initialize(*network_, engine_.optimizer(), config.engine.seed);

@@ -87,10 +87,13 @@ tessera_code tessera_fortran_optimizer_add(tessera_optimizer* optimizer, const c
 }
 
 tessera_code tessera_fortran_network_create(tessera_runtime* runtime, const char* config,
+                                            const tessera_layer* layers, int layer_count,
                                             tessera_network** network) {
   tessera_network_options options{};
   options.struct_size = sizeof options;
   options.config = config;
+  options.layers = layers;
+  options.layer_count = layer_count;
   return tessera_network_create(runtime, &options, network);
 }
 
@@ -107,6 +110,16 @@ tessera_code tessera_fortran_network_train_step(tessera_network* network, const 
   return forward([&] {
     return tessera_network_train_step(network, Array(inputs, "inputs").get(),
                                       Array(targets, "targets").get(), loss);
+  });
+}
+
+tessera_code tessera_fortran_network_train_step_with(tessera_network* network,
+                                                     const CFI_cdesc_t* inputs,
+                                                     tessera_loss_function function, void* user,
+                                                     double* loss) {
+  return forward([&] {
+    return tessera_network_train_step_with(network, Array(inputs, "inputs").get(), function, user,
+                                           loss);
   });
 }
 

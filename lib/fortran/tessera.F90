@@ -18,6 +18,7 @@ module tessera
   private
 
   public :: tessera_runtime, tessera_network, tessera_optimizer, tessera_step
+  public :: tessera_layer, tessera_layer_forward, tessera_layer_backward, tessera_loss_function
   public :: tessera_last_error, tessera_version
 
   integer, parameter, public :: TESSERA_OK = 0, TESSERA_INVALID_ARGUMENT = 1, TESSERA_INVALID_CONFIG = 2, &
@@ -53,14 +54,71 @@ module tessera
     integer(c_int32_t) :: skipped = 0
   end type
 
+  ! Functions of the program's own are called with these interfaces and may not call the library. `user` is what was
+  ! given along, for example c_loc of an object of the program's.
+  abstract interface
+    !> The loss of samples first + 1, first + 2, … of this rank, added up, from what the network says to them, in the
+    !> program's units. Writes its gradients, which are zeros before.
+    function tessera_loss_function(first, samples, outputs, values, gradients, user) bind(C) result(loss)
+      import :: c_int64_t, c_float, c_double, c_ptr
+      integer(c_int64_t), value :: first, samples, outputs
+      real(c_float), intent(in) :: values(outputs, samples)
+      real(c_float), intent(inout) :: gradients(outputs, samples)
+      type(c_ptr), value :: user
+      real(c_double) :: loss
+    end function
+
+    !> A layer: writes y.
+    subroutine tessera_layer_forward(samples, inputs, outputs, parameters, x, w, y, user) bind(C)
+      import :: c_int64_t, c_float, c_ptr
+      integer(c_int64_t), value :: samples, inputs, outputs, parameters
+      real(c_float), intent(in) :: x(inputs, samples), w(parameters)
+      real(c_float), intent(inout) :: y(outputs, samples)
+      type(c_ptr), value :: user
+    end subroutine
+
+    !> Its gradients: from dy writes dx and, summed over the samples, dw, which are zeros before.
+    subroutine tessera_layer_backward(samples, inputs, outputs, parameters, x, w, dy, dx, dw, user) bind(C)
+      import :: c_int64_t, c_float, c_ptr
+      integer(c_int64_t), value :: samples, inputs, outputs, parameters
+      real(c_float), intent(in) :: x(inputs, samples), w(parameters), dy(outputs, samples)
+      real(c_float), intent(inout) :: dx(inputs, samples), dw(parameters)
+      type(c_ptr), value :: user
+    end subroutine
+  end interface
+
+  !> Takes the place of a layer of model_type mlp: from layer_sizes(index) numbers to layer_sizes(index + 1), with index
+  !> from 1; checkpoints count layers from 0. It may have trainable parameters, which begin normally distributed with the
+  !> deviation.
+  type :: tessera_layer
+    integer :: index = 1
+    integer(int64) :: parameters = 0
+    real(real64) :: deviation = 0
+    procedure(tessera_layer_forward), pointer, nopass :: forward => null()
+    procedure(tessera_layer_backward), pointer, nopass :: backward => null()
+    type(c_ptr) :: user = c_null_ptr
+  end type
+
+  !> tessera_layer of C.
+  type, bind(C) :: c_layer
+    integer(c_size_t) :: struct_size = 0
+    integer(c_int32_t) :: index = 0
+    integer(c_int64_t) :: parameters = 0
+    real(c_double) :: deviation = 0
+    type(c_funptr) :: forward = c_null_funptr, backward = c_null_funptr
+    type(c_ptr) :: user = c_null_ptr
+  end type
+
   !> A network by configuration, trained on the program's data.
   type :: tessera_network
     private
     type(c_ptr) :: handle = c_null_ptr
   contains
-    procedure :: create => network_create
+    procedure, private :: network_create, network_create_with_layers
+    generic :: create => network_create, network_create_with_layers
     procedure :: observe => network_observe
     procedure :: train_step => network_train_step
+    procedure :: train_step_with => network_train_step_with
     procedure :: last_step => network_last_step
     procedure :: evaluate => network_evaluate
     procedure :: predict => network_predict
@@ -117,10 +175,13 @@ module tessera
       integer(c_int) :: code
     end function
 
-    function c_network_create(runtime, config, network) bind(C, name="tessera_fortran_network_create") result(code)
-      import :: c_ptr, c_int, c_char
+    function c_network_create(runtime, config, layers, layer_count, network) &
+        bind(C, name="tessera_fortran_network_create") result(code)
+      import :: c_ptr, c_int, c_char, c_layer
       type(c_ptr), value :: runtime
       character(kind=c_char), intent(in) :: config(*)
+      type(c_layer), intent(in) :: layers(*)
+      integer(c_int), value :: layer_count
       type(c_ptr) :: network
       integer(c_int) :: code
     end function
@@ -135,6 +196,16 @@ module tessera
       import :: c_ptr, c_int, c_double
       type(c_ptr), value :: network
       type(*), intent(in) :: inputs(..), targets(..)
+      real(c_double) :: loss
+      integer(c_int) :: code
+    end function
+    function c_network_train_step_with(network, inputs, loss_function, user, loss) &
+        bind(C, name="tessera_fortran_network_train_step_with") result(code)
+      import :: c_ptr, c_funptr, c_int, c_double
+      type(c_ptr), value :: network
+      type(*), intent(in) :: inputs(..)
+      type(c_funptr), value :: loss_function
+      type(c_ptr), value :: user
       real(c_double) :: loss
       integer(c_int) :: code
     end function
@@ -331,7 +402,30 @@ contains
     type(tessera_runtime), intent(in) :: runtime
     character(*), intent(in) :: config
     integer, intent(out), optional :: ierr
-    call finish(c_network_create(runtime%handle, config // c_null_char, self%handle), ierr)
+    type(c_layer) :: none(1)
+    call finish(c_network_create(runtime%handle, config // c_null_char, none, 0_c_int, self%handle), ierr)
+  end subroutine
+
+  !> The same with layers that the program computes. Collective.
+  subroutine network_create_with_layers(self, runtime, config, layers, ierr)
+    class(tessera_network), intent(inout) :: self
+    type(tessera_runtime), intent(in) :: runtime
+    character(*), intent(in) :: config
+    type(tessera_layer), intent(in) :: layers(:)
+    integer, intent(out), optional :: ierr
+    type(c_layer) :: described(size(layers))
+    integer :: i
+    do i = 1, size(layers)
+      described(i)%struct_size = c_sizeof(described(i))
+      described(i)%index = int(layers(i)%index - 1, c_int32_t)
+      described(i)%parameters = layers(i)%parameters
+      described(i)%deviation = layers(i)%deviation
+      if (associated(layers(i)%forward)) described(i)%forward = c_funloc(layers(i)%forward)
+      if (associated(layers(i)%backward)) described(i)%backward = c_funloc(layers(i)%backward)
+      described(i)%user = layers(i)%user
+    end do
+    call finish(c_network_create(runtime%handle, config // c_null_char, described, int(size(layers), c_int), &
+      self%handle), ierr)
   end subroutine
 
   !> Samples that decide how inputs and outputs are scaled, of all ranks together. Collective.
@@ -351,6 +445,23 @@ contains
     real(c_double) :: value
     value = 0
     call finish(c_network_train_step(self%handle, inputs, targets, value), ierr)
+    if (present(loss)) loss = value
+  end subroutine
+
+  !> The same with a loss of the program's own; the step's is the mean over the samples of all ranks. Collective.
+  subroutine network_train_step_with(self, inputs, loss_function, loss, user, ierr)
+    class(tessera_network), intent(in) :: self
+    type(*), intent(in) :: inputs(..)
+    procedure(tessera_loss_function) :: loss_function
+    real(real64), intent(out), optional :: loss
+    type(c_ptr), intent(in), optional :: user
+    integer, intent(out), optional :: ierr
+    type(c_ptr) :: object
+    real(c_double) :: value
+    value = 0
+    object = c_null_ptr
+    if (present(user)) object = user
+    call finish(c_network_train_step_with(self%handle, inputs, c_funloc(loss_function), object, value), ierr)
     if (present(loss)) loss = value
   end subroutine
 

@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "tessera/base/error.hpp"
+#include "tessera/nn/given_layer.hpp"
 #include "tessera/nn/models/gpt2.hpp"
 #include "tessera/nn/models/mlp.hpp"
 
@@ -122,6 +123,15 @@ std::unique_ptr<Network> make_network(const std::string& config_json, const Mode
   if (model_type_of(config_json) == "mlp")
     return std::make_unique<Mlp>(MlpConfig::from_json(config_json, strict), options);
   return make_model(config_json, options, strict);
+}
+
+std::unique_ptr<Network> make_network(const std::string& config_json, const ModelOptions& options,
+                                      bool strict, std::vector<GivenLayer> layers) {
+  if (layers.empty()) return make_network(config_json, options, strict);
+  TESSERA_CHECK(model_type_of(config_json) == "mlp", Code::not_supported,
+                "only networks of model_type mlp take layers of a program's own");
+  return std::make_unique<Mlp>(MlpConfig::from_json(config_json, strict), options,
+                               std::move(layers));
 }
 
 std::string find_in_files(const Network& model, const NamedParameter& named,

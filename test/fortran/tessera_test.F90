@@ -1,6 +1,51 @@
 ! SPDX-License-Identifier: Apache-2.0
 ! The Fortran module: networks and optimizers on arrays of several kinds, ranks and layouts, resuming, errors.
+module own_functions
+  use, intrinsic :: iso_c_binding
+  implicit none
+
+contains
+
+  !> Squares of the differences to the targets that user points to.
+  function squares(first, samples, outputs, values, gradients, user) bind(C) result(loss)
+    integer(c_int64_t), value :: first, samples, outputs
+    real(c_float), intent(in) :: values(outputs, samples)
+    real(c_float), intent(inout) :: gradients(outputs, samples)
+    type(c_ptr), value :: user
+    real(c_double) :: loss
+    real(c_double), pointer :: targets(:)
+    integer(c_int64_t) :: i
+    call c_f_pointer(user, targets, [first + samples])
+    do i = 1, samples
+      gradients(:, i) = 2 * real(values(:, i) - targets(first + i), c_float)
+    end do
+    loss = sum(real(gradients, c_double)**2) / 4
+  end function
+
+  !> y = w(1) + w(2) times the product of both inputs.
+  subroutine product_forward(samples, inputs, outputs, parameters, x, w, y, user) bind(C)
+    integer(c_int64_t), value :: samples, inputs, outputs, parameters
+    real(c_float), intent(in) :: x(inputs, samples), w(parameters)
+    real(c_float), intent(inout) :: y(outputs, samples)
+    type(c_ptr), value :: user
+    if (.not. c_associated(user)) y(1, :) = w(1) + w(2) * x(1, :) * x(2, :)
+  end subroutine
+
+  subroutine product_backward(samples, inputs, outputs, parameters, x, w, dy, dx, dw, user) bind(C)
+    integer(c_int64_t), value :: samples, inputs, outputs, parameters
+    real(c_float), intent(in) :: x(inputs, samples), w(parameters), dy(outputs, samples)
+    real(c_float), intent(inout) :: dx(inputs, samples), dw(parameters)
+    type(c_ptr), value :: user
+    dx(1, :) = dy(1, :) * w(2) * x(2, :)
+    dx(2, :) = dy(1, :) * w(2) * x(1, :)
+    dw = [sum(dy), sum(dy(1, :) * x(1, :) * x(2, :))]
+    if (c_associated(user)) dw = 0
+  end subroutine
+
+end module
+
 program tessera_test
+  use own_functions
   use, intrinsic :: iso_fortran_env, only: int32, int64, real32, real64, error_unit
   use mpi_f08
   use tessera
@@ -18,6 +63,7 @@ program tessera_test
   call learn()
   call resume()
   call take_arrays_as_they_lie()
+  call learn_with_own_functions()
   call optimize()
   call say_what_is_wrong()
   call MPI_Allreduce(MPI_IN_PLACE, failures, 1, MPI_INTEGER, MPI_SUM, MPI_COMM_WORLD)
@@ -73,6 +119,38 @@ contains
     call network%last_step(step)
     call expect(step%step == 400 .and. step%learning_rate == 0.02_real64, "the last step")
     call expect(network%steps() == 400, "steps")
+  end subroutine
+
+  ! The targets are 100 + 20 x(1) x(2): the layer's two parameters.
+  subroutine learn_with_own_functions()
+    type(tessera_runtime) :: runtime
+    type(tessera_network) :: network, other
+    type(tessera_layer) :: layer
+    real(real64) :: x(2, 64), predicted(64), loss, with_loss
+    real(real64), target :: y(64)
+    integer :: i, code
+    character(*), parameter :: text = "model: {model_type: mlp, layer_sizes: [2, 1]}" // new_line("a") // &
+      "engine: {optimizer: {type: Adam, params: {lr: 0.5}}}"
+    call make_samples(x, y)
+    call runtime%create(MPI_COMM_WORLD)
+    layer%parameters = 2
+    layer%forward => product_forward
+    layer%backward => product_backward
+    call network%create(runtime, text, [layer])
+    call other%create(runtime, text, [layer])
+    do i = 1, 800
+      call network%train_step(x, y, loss)
+      call other%train_step_with(x, squares, with_loss, c_loc(y))
+      if (i == 1) call expect(abs(with_loss - loss) < 1e-6 * loss, "the same loss")
+    end do
+    call network%predict(x, predicted)
+    call expect(maxval(abs(predicted - y)) < 1, "the layer's parameters are found")
+    call other%predict(x, predicted)
+    call expect(maxval(abs(predicted - y)) < 1, "with a loss of the program's own too")
+    layer%index = 2
+    call network%destroy()
+    call network%create(runtime, text, [layer], code)
+    call expect(code == TESSERA_INVALID_ARGUMENT, "there is no second layer")
   end subroutine
 
   subroutine resume()

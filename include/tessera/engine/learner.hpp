@@ -5,10 +5,12 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <vector>
 
 #include "tessera/comm/communicator.hpp"
 #include "tessera/engine/engine.hpp"
 #include "tessera/engine/guest_config.hpp"
+#include "tessera/nn/given_layer.hpp"
 #include "tessera/nn/model.hpp"
 #include "tessera/tensor/tensor.hpp"
 
@@ -23,8 +25,9 @@ namespace tessera::engine {
 /// Collective: everything but the queries, over `group`, which must outlive it.
 class Learner {
  public:
-  /// Errors: invalid_config without a model; as nn::make_network.
-  Learner(Communicator& group, const GuestConfig& config);
+  /// `layers` are computed by the program. Errors: invalid_config without a model; as
+  /// nn::make_network.
+  Learner(Communicator& group, const GuestConfig& config, std::vector<nn::GivenLayer> layers = {});
 
   nn::Network& network() { return *network_; }
   Engine& engine() { return engine_; }

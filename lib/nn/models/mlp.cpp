@@ -2,6 +2,7 @@
 // The feed-forward network's parameters, forward pass and loss.
 #include "tessera/nn/models/mlp.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <utility>
 
@@ -10,6 +11,7 @@
 
 #include "tessera/autograd/activation.hpp"
 #include "tessera/autograd/dropout.hpp"
+#include "tessera/autograd/given_layer.hpp"
 #include "tessera/autograd/layer_norm.hpp"
 #include "tessera/autograd/linear.hpp"
 #include "tessera/autograd/losses.hpp"
@@ -56,17 +58,54 @@ void check_options(const ModelOptions& options) {
                 "recomputation of model_type mlp is not available yet; use run.recompute none");
 }
 
+void check_given(const std::vector<GivenLayer>& given, int layers) {
+  for (const GivenLayer& layer : given) {
+    TESSERA_CHECK(
+        layer.index >= 0 && layer.index < layers, Code::invalid_argument,
+        fmt::format("layer {} is given, but the network has {}, from 0", layer.index, layers));
+    TESSERA_CHECK(std::ranges::count(given, layer.index, &GivenLayer::index) == 1,
+                  Code::invalid_argument, fmt::format("layer {} is given twice", layer.index));
+    TESSERA_CHECK(layer.functions.forward && layer.functions.backward, Code::invalid_argument,
+                  fmt::format("the given layer {} needs both forward and backward", layer.index));
+    TESSERA_CHECK(layer.parameters >= 0 && layer.deviation >= 0 && std::isfinite(layer.deviation),
+                  Code::invalid_argument,
+                  fmt::format("the given layer {} has {} parameters of deviation {}; neither may "
+                              "be negative",
+                              layer.index, layer.parameters, layer.deviation));
+  }
+}
+
 }  // namespace
 
-Mlp::Mlp(const MlpConfig& config, const ModelOptions& options)
+Mlp::Mlp(const MlpConfig& config, const ModelOptions& options, std::vector<GivenLayer> given)
     : Network(options),
       config_(config),
       input_statistics_((config.validate(), config.inputs())),
       output_statistics_(config.outputs()) {
   check_options(options);
   const auto& sizes = config_.layer_sizes;
-  for (std::size_t i = 1; i < sizes.size(); ++i)
-    add_layer(sizes[i - 1], sizes[i], i + 1 < sizes.size());
+  const int count = static_cast<int>(sizes.size()) - 1;
+  check_given(given, count);
+  for (std::size_t i = 1; i < sizes.size(); ++i) {
+    const auto own = std::ranges::find(given, static_cast<int>(i) - 1, &GivenLayer::index);
+    if (own != given.end())
+      add_given_layer(*own);
+    else
+      add_layer(sizes[i - 1], sizes[i], i + 1 < sizes.size());
+  }
+}
+
+void Mlp::add_given_layer(const GivenLayer& given) {
+  Layer& layer = *layers_.emplace_back(std::make_unique<Layer>());
+  layer.given = given;
+  const std::string name = fmt::format("layers.{}", given.index);
+  Unit unit{name, {}, given.index, given.index};
+  if (given.parameters > 0) {
+    const Kind start = given.deviation > 0 ? Kind::normal : Kind::zeros;
+    layer.own = Parameter(Shape{given.parameters}, {start, given.deviation});
+    unit.parameters.push_back({name + ".own", &layer.own});
+  }
+  units_.push_back(std::move(unit));
 }
 
 void Mlp::add_layer(std::int64_t inputs, std::int64_t outputs, bool hidden) {
@@ -108,19 +147,25 @@ Value Mlp::hidden_layer(Tape& tape, Layer& layer, const Value& x) {
   return adds ? autograd::dropout_add(tape, x, std::move(y), {}) : y;
 }
 
+Value Mlp::compute(Tape& tape, int index, const Value& x) {
+  Layer& layer = *layers_[static_cast<std::size_t>(index)];
+  if (layer.given)
+    return autograd::given_layer(tape, x, layer.given->parameters > 0 ? &layer.own : nullptr,
+                                 config_.layer_sizes[static_cast<std::size_t>(index) + 1],
+                                 layer.given->functions);
+  if (index + 1 < static_cast<int>(layers_.size())) return hidden_layer(tape, layer, x);
+  return autograd::linear(tape, x, layer.weight, &layer.bias, autograd::WeightLayout::out_in);
+}
+
 Value Mlp::forward(Tape& tape, const Tensor& inputs) {
   TESSERA_CHECK(tape.stream().device().is_cpu(), Code::not_supported,
                 "model_type mlp is not available on GPUs yet; use the CPU");
   Tensor rows = as_rows(inputs, config_.inputs(), "the inputs");
   if (config_.normalize_inputs) rows = input_statistics_.apply(rows);
   Value x(rows.to(options_.dtype));
-  const int last = static_cast<int>(layers_.size()) - 1;
-  for (int i = 0; i <= last; ++i) {
-    Layer& layer = *layers_[static_cast<std::size_t>(i)];
+  for (int i = 0; i < static_cast<int>(layers_.size()); ++i) {
     tape.enter(i);
-    x = i < last
-            ? hidden_layer(tape, layer, x)
-            : autograd::linear(tape, x, layer.weight, &layer.bias, autograd::WeightLayout::out_in);
+    x = compute(tape, i, x);
     tape.leave(i);
   }
   return x;

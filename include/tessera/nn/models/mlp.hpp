@@ -4,9 +4,11 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "tessera/nn/given_layer.hpp"
 #include "tessera/nn/model.hpp"
 #include "tessera/nn/standardization.hpp"
 
@@ -36,11 +38,13 @@ struct MlpConfig {
 
 /// Batches: ids [samples, ...] fp32 with `inputs` numbers each; targets [samples, ...] fp32 with
 /// `outputs` numbers each, for cross_entropy [samples] int32 classes (negative: none). The loss is
-/// a sum over numbers, respectively samples. Units are layers; weights are [outputs, inputs]. CPU
-/// only, without recomputation: not_supported.
+/// a sum over numbers, respectively samples. Units are layers; weights are [outputs, inputs].
+/// Layers may be given: the unit of one without parameters is empty. CPU only, without
+/// recomputation: not_supported.
 class Mlp final : public Network {
  public:
-  Mlp(const MlpConfig& config, const ModelOptions& options);
+  /// Errors: invalid_argument for layers that are given and cannot be.
+  Mlp(const MlpConfig& config, const ModelOptions& options, std::vector<GivenLayer> given = {});
   Mlp(const Mlp&) = delete;
   Mlp& operator=(const Mlp&) = delete;
 
@@ -64,10 +68,14 @@ class Mlp final : public Network {
   struct Layer {
     Parameter weight, bias;
     Parameter norm_weight, norm_bias;  // of hidden layers with layer_norm
+    std::optional<GivenLayer> given;   // then it has none of these
+    Parameter own;                     // of a given one with parameters
   };
 
  private:
   void add_layer(std::int64_t inputs, std::int64_t outputs, bool hidden);
+  void add_given_layer(const GivenLayer& given);
+  autograd::Value compute(autograd::Tape& tape, int index, const autograd::Value& x);
   autograd::Value forward(autograd::Tape& tape, const Tensor& inputs);
   autograd::Value hidden_layer(autograd::Tape& tape, Layer& layer, const autograd::Value& x);
   autograd::Loss given_loss(autograd::Tape& tape, const autograd::Value& outputs,
