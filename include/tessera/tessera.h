@@ -318,6 +318,7 @@ typedef struct tessera_network_options {
 TESSERA_API tessera_code tessera_network_create(tessera_runtime* runtime,
                                                 const tessera_network_options* options,
                                                 tessera_network** network);
+/// Waits for a save that is under way, and fails if that failed; the network is gone in any case.
 TESSERA_API tessera_code tessera_network_destroy(tessera_network** network);
 /// Samples that decide how inputs and outputs are scaled (normalize_inputs, normalize_outputs), of
 /// all ranks together and with those of earlier calls. Either may be NULL. Part of checkpoints.
@@ -355,6 +356,16 @@ TESSERA_API tessera_code tessera_network_predict(tessera_network* network,
 /// Checkpoints as tessera_optimizer_save, tessera_optimizer_load and its client state.
 TESSERA_API tessera_code tessera_network_save(tessera_network* network, const char* path,
                                               const char* client_state);
+/// The same beside training: returns when the file is begun, whose content is the network as it is
+/// now; the following steps have the same bits, and may be slower. Needs memory for a copy of what
+/// it saves. Waits for the save before, of which there is one at a time, and fails if that failed.
+TESSERA_API tessera_code tessera_network_save_async(tessera_network* network, const char* path,
+                                                    const char* client_state);
+/// Waits until the file is there. TESSERA_IO: why the last save_async left none; said once. Without
+/// one there is nothing to wait for, and all is well.
+TESSERA_API tessera_code tessera_network_finish_save(tessera_network* network);
+/// Whether a save is under way: 1 or 0, the same on all ranks; steps notice when it ended. A query.
+TESSERA_API tessera_code tessera_network_saving(tessera_network* network, int* saving);
 TESSERA_API tessera_code tessera_network_load(tessera_network* network, const char* path);
 TESSERA_API tessera_code tessera_network_client_state(tessera_network* network,
                                                       const char** client_state);

@@ -46,7 +46,8 @@ struct tessera_optimizer : tessera::c::Handle<tessera::engine::LentOptimizer> {
 
 struct tessera_network : tessera::c::Handle<tessera::engine::Learner> {
   std::string client_state;
-  tessera::engine::StepOutcome last_step;
+  tessera::engine::StepOutcome last_step{};
+  std::string failed_save{};  ///< why an asynchronous save left no file, until the caller knows
 };
 
 namespace tessera::c {

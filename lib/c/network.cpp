@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Networks by configuration.
 #include <cstddef>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -65,7 +66,7 @@ tessera_network make_network(const tessera_runtime& runtime,
     layers = given_layers(given);
   });
   auto learner = std::make_unique<engine::Learner>(*group, config, std::move(layers));
-  return {{runtime.session, keeping(std::move(group), std::move(learner))}, {}, {}};
+  return {{runtime.session, keeping(std::move(group), std::move(learner))}, {}};
 }
 
 engine::Learner& learner_of(tessera_network* network) {
@@ -94,6 +95,31 @@ struct Samples {
   }
 };
 
+void keep_failure(tessera_network& network, const std::optional<engine::SaveOutcome>& saved) {
+  if (saved && !saved->error.empty()) network.failed_save = saved->error;
+}
+
+void keep_step(tessera_network& network, engine::StepOutcome outcome, double* loss) {
+  keep_failure(network, outcome.saved);
+  network.last_step = std::move(outcome);
+  if (loss != nullptr) *loss = network.last_step.loss;
+}
+
+void finish_save(tessera_network& network) {
+  keep_failure(network, network.value->engine().finish_save());
+  const std::string failure = std::exchange(network.failed_save, {});
+  TESSERA_CHECK(failure.empty(), Code::io, failure);
+}
+
+void save(tessera_network* network, const char* path, const char* client_state, bool asynchronous) {
+  engine::Learner& learner = learner_of(network);
+  finish_save(*network);
+  const CheckpointPath place(&deref(path, "path"));
+  learner.engine().save_checkpoint(
+      place.folder,
+      {.tag = place.tag, .client_state = text_of(client_state), .asynchronous = asynchronous});
+}
+
 Tensor read_if_given(const tessera_array* array, DType dtype, const char* name) {
   return array != nullptr ? read(array, dtype, name) : Tensor();
 }
@@ -115,7 +141,12 @@ tessera_code tessera_network_create(tessera_runtime* runtime,
 }
 
 tessera_code tessera_network_destroy(tessera_network** network) {
-  return c::destroy(network);
+  const tessera_code saved = guard([&] {
+    if (network != nullptr && *network != nullptr && (*network)->session->open)
+      c::finish_save(**network);
+  });
+  const tessera_code destroyed = c::destroy(network);
+  return destroyed != TESSERA_OK ? destroyed : saved;
 }
 
 tessera_code tessera_network_observe(tessera_network* network, const tessera_array* inputs,
@@ -132,8 +163,7 @@ tessera_code tessera_network_train_step(tessera_network* network, const tessera_
   return guard([&] {
     engine::Learner& learner = learner_of(network);
     const Samples samples(learner, inputs, targets);
-    network->last_step = learner.train_step(samples.inputs, samples.targets);
-    if (loss != nullptr) *loss = network->last_step.loss;
+    c::keep_step(*network, learner.train_step(samples.inputs, samples.targets), loss);
   });
 }
 
@@ -147,9 +177,8 @@ tessera_code tessera_network_train_step_with(tessera_network* network, const tes
       return function(first, outputs.size(0), outputs.size(1), outputs.as<float>(),
                       gradients.as<float>(), user);
     };
-    network->last_step =
-        learner.train_step(Samples(learner, inputs).inputs, engine::Learner::LossFunction(call));
-    if (loss != nullptr) *loss = network->last_step.loss;
+    const Tensor samples = Samples(learner, inputs).inputs;
+    c::keep_step(*network, learner.train_step(samples, engine::Learner::LossFunction(call)), loss);
   });
 }
 
@@ -179,11 +208,23 @@ tessera_code tessera_network_predict(tessera_network* network, const tessera_arr
 
 tessera_code tessera_network_save(tessera_network* network, const char* path,
                                   const char* client_state) {
+  return guard([&] { c::save(network, path, client_state, false); });
+}
+
+tessera_code tessera_network_save_async(tessera_network* network, const char* path,
+                                        const char* client_state) {
+  return guard([&] { c::save(network, path, client_state, true); });
+}
+
+tessera_code tessera_network_finish_save(tessera_network* network) {
   return guard([&] {
-    const c::CheckpointPath place(&deref(path, "path"));
-    learner_of(network).engine().save_checkpoint(
-        place.folder, {.tag = place.tag, .client_state = c::text_of(client_state)});
+    learner_of(network);
+    c::finish_save(*network);
   });
+}
+
+tessera_code tessera_network_saving(tessera_network* network, int* saving) {
+  return guard([&] { deref(saving, "saving") = learner_of(network).engine().saving() ? 1 : 0; });
 }
 
 tessera_code tessera_network_load(tessera_network* network, const char* path) {

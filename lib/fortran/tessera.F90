@@ -123,6 +123,9 @@ module tessera
     procedure :: evaluate => network_evaluate
     procedure :: predict => network_predict
     procedure :: save => network_save
+    procedure :: save_async => network_save_async
+    procedure :: finish_save => network_finish_save
+    procedure :: saving => network_saving
     procedure :: load => network_load
     procedure :: client_state => network_client_state
     procedure :: steps => network_steps
@@ -234,6 +237,23 @@ module tessera
       import :: c_ptr, c_int, c_char
       type(c_ptr), value :: network
       character(kind=c_char), intent(in) :: path(*), client_state(*)
+      integer(c_int) :: code
+    end function
+    function c_network_save_async(network, path, client_state) bind(C, name="tessera_network_save_async") result(code)
+      import :: c_ptr, c_int, c_char
+      type(c_ptr), value :: network
+      character(kind=c_char), intent(in) :: path(*), client_state(*)
+      integer(c_int) :: code
+    end function
+    function c_network_finish_save(network) bind(C, name="tessera_network_finish_save") result(code)
+      import :: c_ptr, c_int
+      type(c_ptr), value :: network
+      integer(c_int) :: code
+    end function
+    function c_network_saving(network, saving) bind(C, name="tessera_network_saving") result(code)
+      import :: c_ptr, c_int
+      type(c_ptr), value :: network
+      integer(c_int) :: saving
       integer(c_int) :: code
     end function
     function c_network_load(network, path) bind(C, name="tessera_network_load") result(code)
@@ -500,6 +520,33 @@ contains
     integer, intent(out), optional :: ierr
     call finish(c_network_save(self%handle, path // c_null_char, optional_text(client_state)), ierr)
   end subroutine
+
+  !> The same beside training: returns when the file is begun, with the network as it is now. Waits for the save before,
+  !> and fails if that failed. Collective.
+  subroutine network_save_async(self, path, client_state, ierr)
+    class(tessera_network), intent(in) :: self
+    character(*), intent(in) :: path
+    character(*), intent(in), optional :: client_state
+    integer, intent(out), optional :: ierr
+    call finish(c_network_save_async(self%handle, path // c_null_char, optional_text(client_state)), ierr)
+  end subroutine
+
+  !> Waits until that file is there. TESSERA_IO: why there is none. Collective.
+  subroutine network_finish_save(self, ierr)
+    class(tessera_network), intent(in) :: self
+    integer, intent(out), optional :: ierr
+    call finish(c_network_finish_save(self%handle), ierr)
+  end subroutine
+
+  !> Whether a save is under way; steps notice when it ended.
+  function network_saving(self) result(saving)
+    class(tessera_network), intent(in) :: self
+    logical :: saving
+    integer(c_int) :: under_way
+    under_way = 0
+    call finish(c_network_saving(self%handle, under_way))
+    saving = under_way /= 0
+  end function
 
   !> Collective.
   subroutine network_load(self, path, ierr)

@@ -83,7 +83,9 @@ static void use_network(tessera_runtime* runtime, const char* folder, int stage)
   ok(tessera_network_observe(network, &x, NULL), "observe");
   ok(tessera_network_train_step(network, &x, &y, &loss), "train_step");
   snprintf(path, sizeof path, "%s/network.h5", folder);
-  ok(tessera_network_save(network, path, NULL), "save");
+  ok(tessera_network_save_async(network, path, NULL), "save beside training");
+  ok(tessera_network_train_step(network, &x, &y, &loss), "train_step");
+  ok(tessera_network_finish_save(network), "finish the save");
   ok(tessera_network_load(network, path), "load");
   ok(tessera_network_predict(network, &x, &y), "predict");
   refused(tessera_network_train_step(network, &y, &y, &loss), "samples of another shape");

@@ -62,6 +62,7 @@ program tessera_test
   folder = trim(argument)
   call learn()
   call resume()
+  call save_beside_training()
   call take_arrays_as_they_lie()
   call learn_with_own_functions()
   call optimize()
@@ -174,6 +175,30 @@ contains
     end do
     call other%predict(x, predicted)
     call expect(all(predicted == expected), "the same bits after a resume")
+  end subroutine
+
+  subroutine save_beside_training()
+    type(tessera_runtime) :: runtime
+    type(tessera_network) :: network
+    real(real64) :: x(2, 32), y(32), expected(32), predicted(32)
+    integer :: i, code
+    call make_samples(x, y)
+    call runtime%create(MPI_COMM_WORLD)
+    call network%create(runtime, config(""))
+    call network%predict(x, expected)
+    call network%save_async(folder // "/beside.h5", client_state='{"time": 4}')
+    call expect(network%saving(), "a save is under way")
+    do i = 1, 5
+      call network%train_step(x, y)
+    end do
+    call network%finish_save()
+    call expect(.not. network%saving(), "it has ended")
+    call network%load(folder // "/beside.h5")
+    call expect(network%client_state() == '{"time": 4}', "its client state")
+    call network%predict(x, predicted)
+    call expect(all(predicted == expected), "the network as it was")
+    call network%save_async(folder // "/beside.h5/below.h5", ierr=code)
+    call expect(code == TESSERA_IO, "a file is no folder")
   end subroutine
 
   subroutine take_arrays_as_they_lie()
