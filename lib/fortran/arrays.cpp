@@ -68,11 +68,56 @@ using tessera::fortran::forward;
 
 extern "C" {
 
+tessera_code tessera_fortran_all_reduce(tessera_group* group, const CFI_cdesc_t* data,
+                                        int reduction) {
+  return forward([&] {
+    return tessera_all_reduce(group, Array(data, "data").get(),
+                              static_cast<tessera_reduction>(reduction));
+  });
+}
+
+tessera_code tessera_fortran_broadcast(tessera_group* group, const CFI_cdesc_t* data, int root) {
+  return forward([&] { return tessera_broadcast(group, Array(data, "data").get(), root); });
+}
+
+tessera_code tessera_fortran_all_gather(tessera_group* group, const CFI_cdesc_t* send,
+                                        const CFI_cdesc_t* receive) {
+  return forward([&] {
+    return tessera_all_gather(group, Array(send, "send").get(), Array(receive, "receive").get());
+  });
+}
+
+tessera_code tessera_fortran_reduce_scatter(tessera_group* group, const CFI_cdesc_t* send,
+                                            const CFI_cdesc_t* receive, int reduction) {
+  return forward([&] {
+    return tessera_reduce_scatter(group, Array(send, "send").get(), Array(receive, "receive").get(),
+                                  static_cast<tessera_reduction>(reduction));
+  });
+}
+
+tessera_code tessera_fortran_all_to_all(tessera_group* group, const CFI_cdesc_t* send,
+                                        const CFI_cdesc_t* receive) {
+  return forward([&] {
+    return tessera_all_to_all(group, Array(send, "send").get(), Array(receive, "receive").get());
+  });
+}
+
+tessera_code tessera_fortran_send(tessera_group* group, const CFI_cdesc_t* data, int to, int tag) {
+  return forward([&] { return tessera_send(group, Array(data, "data").get(), to, tag); });
+}
+
+tessera_code tessera_fortran_receive(tessera_group* group, const CFI_cdesc_t* data, int from,
+                                     int tag) {
+  return forward([&] { return tessera_receive(group, Array(data, "data").get(), from, tag); });
+}
+
 tessera_code tessera_fortran_optimizer_create(tessera_runtime* runtime, const char* config,
-                                              int reduction, tessera_optimizer** optimizer) {
+                                              tessera_group* group, int reduction,
+                                              tessera_optimizer** optimizer) {
   tessera_optimizer_options options{};
   options.struct_size = sizeof options;
   options.config = config;
+  options.group = group;
   options.reduction = static_cast<tessera_reduction>(reduction);
   return tessera_optimizer_create(runtime, &options, optimizer);
 }
@@ -87,11 +132,12 @@ tessera_code tessera_fortran_optimizer_add(tessera_optimizer* optimizer, const c
 }
 
 tessera_code tessera_fortran_network_create(tessera_runtime* runtime, const char* config,
-                                            const tessera_layer* layers, int layer_count,
-                                            tessera_network** network) {
+                                            tessera_group* group, const tessera_layer* layers,
+                                            int layer_count, tessera_network** network) {
   tessera_network_options options{};
   options.struct_size = sizeof options;
   options.config = config;
+  options.group = group;
   options.layers = layers;
   options.layer_count = layer_count;
   return tessera_network_create(runtime, &options, network);

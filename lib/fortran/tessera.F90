@@ -17,7 +17,7 @@ module tessera
   implicit none
   private
 
-  public :: tessera_runtime, tessera_network, tessera_optimizer, tessera_step
+  public :: tessera_runtime, tessera_group, tessera_mesh, tessera_network, tessera_optimizer, tessera_step
   public :: tessera_layer, tessera_layer_forward, tessera_layer_backward, tessera_loss_function
   public :: tessera_last_error, tessera_version
 
@@ -25,7 +25,7 @@ module tessera
     TESSERA_NOT_SUPPORTED = 3, TESSERA_OUT_OF_MEMORY = 4, TESSERA_IO = 5, TESSERA_NOT_SAVED = 6, TESSERA_MPI = 7, &
     TESSERA_CUDA = 8, TESSERA_NCCL = 9, TESSERA_TIMEOUT = 10, TESSERA_PEER_FAILED = 11, TESSERA_NOT_A_NUMBER = 12, &
     TESSERA_INTERNAL = 13
-  integer, parameter, public :: TESSERA_SUM = 0, TESSERA_MEAN = 1
+  integer, parameter, public :: TESSERA_SUM = 0, TESSERA_MEAN = 1, TESSERA_MIN = 2, TESSERA_MAX = 3
 
   !> Tessera's part of the MPI job.
   type :: tessera_runtime
@@ -39,8 +39,49 @@ module tessera
 #else
     generic :: create => runtime_create
 #endif
+    procedure :: world => runtime_world
     procedure :: destroy => runtime_destroy
     final :: runtime_final
+  end type
+
+  !> Ranks, and collectives and messages among them on the program's arrays.
+  type :: tessera_group
+    private
+    type(c_ptr) :: handle = c_null_ptr
+  contains
+    procedure :: split => group_split
+    procedure :: exists => group_exists
+    procedure :: rank => group_rank
+    procedure :: size => group_size
+    procedure :: barrier => group_barrier
+    procedure :: all_reduce => group_all_reduce
+    procedure :: broadcast => group_broadcast
+    procedure :: all_gather => group_all_gather
+    procedure :: reduce_scatter => group_reduce_scatter
+    procedure :: all_to_all => group_all_to_all
+    procedure :: send => group_send
+    procedure :: receive => group_receive
+    procedure :: destroy => group_destroy
+    final :: group_final
+  end type
+
+  !> The ranks of a runtime on the axes pipeline, data, sequence and tensor.
+  type :: tessera_mesh
+    private
+    type(c_ptr) :: handle = c_null_ptr
+  contains
+    procedure :: create => mesh_create
+    procedure :: group => mesh_group
+    procedure :: coordinate => mesh_coordinate
+    procedure :: size => mesh_size
+    procedure :: destroy => mesh_destroy
+    final :: mesh_final
+  end type
+
+  !> tessera_mesh_shape of C.
+  type, bind(C) :: c_mesh_shape
+    integer(c_size_t) :: struct_size = 0
+    integer(c_int32_t) :: pipeline = 0, data = 0, sequence = 0, tensor = 0
   end type
 
   !> What a step did; the same on every rank. As tessera_step in C.
@@ -114,8 +155,8 @@ module tessera
     private
     type(c_ptr) :: handle = c_null_ptr
   contains
-    procedure, private :: network_create, network_create_with_layers
-    generic :: create => network_create, network_create_with_layers
+    procedure, private :: network_create, network_create_with_layers, network_create_on_group
+    generic :: create => network_create, network_create_with_layers, network_create_on_group
     procedure :: observe => network_observe
     procedure :: train_step => network_train_step
     procedure :: train_step_with => network_train_step_with
@@ -138,7 +179,8 @@ module tessera
     private
     type(c_ptr) :: handle = c_null_ptr
   contains
-    procedure :: create => optimizer_create
+    procedure, private :: optimizer_create, optimizer_create_on_group
+    generic :: create => optimizer_create, optimizer_create_on_group
     procedure :: add => optimizer_add
     procedure :: commit => optimizer_commit
     procedure :: step => optimizer_step
@@ -178,10 +220,122 @@ module tessera
       integer(c_int) :: code
     end function
 
-    function c_network_create(runtime, config, layers, layer_count, network) &
+    function c_runtime_world(runtime, world) bind(C, name="tessera_runtime_world") result(code)
+      import :: c_ptr, c_int
+      type(c_ptr), value :: runtime
+      type(c_ptr) :: world
+      integer(c_int) :: code
+    end function
+    function c_group_split(group, color, key, part) bind(C, name="tessera_group_split") result(code)
+      import :: c_ptr, c_int
+      type(c_ptr), value :: group
+      integer(c_int), value :: color, key
+      type(c_ptr) :: part
+      integer(c_int) :: code
+    end function
+    function c_group_rank(group, rank) bind(C, name="tessera_group_rank") result(code)
+      import :: c_ptr, c_int
+      type(c_ptr), value :: group
+      integer(c_int) :: rank
+      integer(c_int) :: code
+    end function
+    function c_group_size(group, size) bind(C, name="tessera_group_size") result(code)
+      import :: c_ptr, c_int
+      type(c_ptr), value :: group
+      integer(c_int) :: size
+      integer(c_int) :: code
+    end function
+    function c_group_destroy(group) bind(C, name="tessera_group_destroy") result(code)
+      import :: c_ptr, c_int
+      type(c_ptr) :: group
+      integer(c_int) :: code
+    end function
+    function c_barrier(group) bind(C, name="tessera_barrier") result(code)
+      import :: c_ptr, c_int
+      type(c_ptr), value :: group
+      integer(c_int) :: code
+    end function
+    function c_all_reduce(group, data, reduction) bind(C, name="tessera_fortran_all_reduce") result(code)
+      import :: c_ptr, c_int
+      type(c_ptr), value :: group
+      type(*) :: data(..)
+      integer(c_int), value :: reduction
+      integer(c_int) :: code
+    end function
+    function c_broadcast(group, data, root) bind(C, name="tessera_fortran_broadcast") result(code)
+      import :: c_ptr, c_int
+      type(c_ptr), value :: group
+      type(*) :: data(..)
+      integer(c_int), value :: root
+      integer(c_int) :: code
+    end function
+    function c_all_gather(group, send, receive) bind(C, name="tessera_fortran_all_gather") result(code)
+      import :: c_ptr, c_int
+      type(c_ptr), value :: group
+      type(*), intent(in) :: send(..)
+      type(*) :: receive(..)
+      integer(c_int) :: code
+    end function
+    function c_reduce_scatter(group, send, receive, reduction) bind(C, name="tessera_fortran_reduce_scatter") result(code)
+      import :: c_ptr, c_int
+      type(c_ptr), value :: group
+      type(*), intent(in) :: send(..)
+      type(*) :: receive(..)
+      integer(c_int), value :: reduction
+      integer(c_int) :: code
+    end function
+    function c_all_to_all(group, send, receive) bind(C, name="tessera_fortran_all_to_all") result(code)
+      import :: c_ptr, c_int
+      type(c_ptr), value :: group
+      type(*), intent(in) :: send(..)
+      type(*) :: receive(..)
+      integer(c_int) :: code
+    end function
+    function c_send(group, data, to, tag) bind(C, name="tessera_fortran_send") result(code)
+      import :: c_ptr, c_int
+      type(c_ptr), value :: group
+      type(*), intent(in) :: data(..)
+      integer(c_int), value :: to, tag
+      integer(c_int) :: code
+    end function
+    function c_receive(group, data, from, tag) bind(C, name="tessera_fortran_receive") result(code)
+      import :: c_ptr, c_int
+      type(c_ptr), value :: group
+      type(*) :: data(..)
+      integer(c_int), value :: from, tag
+      integer(c_int) :: code
+    end function
+    function c_mesh_create(runtime, shape, mesh) bind(C, name="tessera_mesh_create") result(code)
+      import :: c_ptr, c_int, c_mesh_shape
+      type(c_ptr), value :: runtime
+      type(c_mesh_shape), intent(in) :: shape
+      type(c_ptr) :: mesh
+      integer(c_int) :: code
+    end function
+    function c_mesh_group(mesh, axis, group) bind(C, name="tessera_mesh_group") result(code)
+      import :: c_ptr, c_int, c_char
+      type(c_ptr), value :: mesh
+      character(kind=c_char), intent(in) :: axis(*)
+      type(c_ptr) :: group
+      integer(c_int) :: code
+    end function
+    function c_mesh_coordinate(mesh, axis, coordinate, size) bind(C, name="tessera_mesh_coordinate") result(code)
+      import :: c_ptr, c_int, c_char
+      type(c_ptr), value :: mesh
+      character(kind=c_char), intent(in) :: axis(*)
+      integer(c_int) :: coordinate, size
+      integer(c_int) :: code
+    end function
+    function c_mesh_destroy(mesh) bind(C, name="tessera_mesh_destroy") result(code)
+      import :: c_ptr, c_int
+      type(c_ptr) :: mesh
+      integer(c_int) :: code
+    end function
+
+    function c_network_create(runtime, config, group, layers, layer_count, network) &
         bind(C, name="tessera_fortran_network_create") result(code)
       import :: c_ptr, c_int, c_char, c_layer
-      type(c_ptr), value :: runtime
+      type(c_ptr), value :: runtime, group
       character(kind=c_char), intent(in) :: config(*)
       type(c_layer), intent(in) :: layers(*)
       integer(c_int), value :: layer_count
@@ -280,10 +434,10 @@ module tessera
       integer(c_int) :: code
     end function
 
-    function c_optimizer_create(runtime, config, reduction, optimizer) &
+    function c_optimizer_create(runtime, config, group, reduction, optimizer) &
         bind(C, name="tessera_fortran_optimizer_create") result(code)
       import :: c_ptr, c_int, c_char
-      type(c_ptr), value :: runtime
+      type(c_ptr), value :: runtime, group
       character(kind=c_char), intent(in) :: config(*)
       integer(c_int), value :: reduction
       type(c_ptr) :: optimizer
@@ -414,6 +568,183 @@ contains
     call self%destroy()
   end subroutine
 
+  ! --- Groups of ranks and their collectives ---
+
+  !> All ranks of the runtime. Collective.
+  subroutine runtime_world(self, world, ierr)
+    class(tessera_runtime), intent(in) :: self
+    type(tessera_group), intent(inout) :: world
+    integer, intent(out), optional :: ierr
+    call finish(c_runtime_world(self%handle, world%handle), ierr)
+  end subroutine
+
+  !> Ranks with the same color, ordered by (key, rank); part does not exist for a negative color. Collective.
+  subroutine group_split(self, color, key, part, ierr)
+    class(tessera_group), intent(in) :: self
+    integer, intent(in) :: color, key
+    type(tessera_group), intent(inout) :: part
+    integer, intent(out), optional :: ierr
+    call finish(c_group_split(self%handle, int(color, c_int), int(key, c_int), part%handle), ierr)
+  end subroutine
+
+  !> False before it is made, after destroy, and for a part that this rank is not in.
+  function group_exists(self) result(exists)
+    class(tessera_group), intent(in) :: self
+    logical :: exists
+    exists = c_associated(self%handle)
+  end function
+
+  !> From 0, as in MPI.
+  function group_rank(self) result(rank)
+    class(tessera_group), intent(in) :: self
+    integer :: rank
+    call finish(c_group_rank(self%handle, rank))
+  end function
+
+  function group_size(self) result(ranks)
+    class(tessera_group), intent(in) :: self
+    integer :: ranks
+    call finish(c_group_size(self%handle, ranks))
+  end function
+
+  !> Collective.
+  subroutine group_barrier(self, ierr)
+    class(tessera_group), intent(in) :: self
+    integer, intent(out), optional :: ierr
+    call finish(c_barrier(self%handle), ierr)
+  end subroutine
+
+  ! On contiguous arrays; they return when the array may be used. Reductions are folded by rank in real32 (real64 for
+  ! real64, integers exactly) and rounded once: the result does not depend on timing.
+
+  !> In place: TESSERA_SUM, TESSERA_MEAN, TESSERA_MIN or TESSERA_MAX. Collective.
+  subroutine group_all_reduce(self, data, reduction, ierr)
+    class(tessera_group), intent(in) :: self
+    type(*) :: data(..)
+    integer, intent(in) :: reduction
+    integer, intent(out), optional :: ierr
+    call finish(c_all_reduce(self%handle, data, int(reduction, c_int)), ierr)
+  end subroutine
+
+  !> Collective.
+  subroutine group_broadcast(self, data, root, ierr)
+    class(tessera_group), intent(in) :: self
+    type(*) :: data(..)
+    integer, intent(in) :: root
+    integer, intent(out), optional :: ierr
+    call finish(c_broadcast(self%handle, data, int(root, c_int)), ierr)
+  end subroutine
+
+  !> receive has room for send of each rank, in the order of the ranks. Collective.
+  subroutine group_all_gather(self, send, receive, ierr)
+    class(tessera_group), intent(in) :: self
+    type(*), intent(in) :: send(..)
+    type(*) :: receive(..)
+    integer, intent(out), optional :: ierr
+    call finish(c_all_gather(self%handle, send, receive), ierr)
+  end subroutine
+
+  !> send holds a piece of the size of receive for each rank. Collective.
+  subroutine group_reduce_scatter(self, send, receive, reduction, ierr)
+    class(tessera_group), intent(in) :: self
+    type(*), intent(in) :: send(..)
+    type(*) :: receive(..)
+    integer, intent(in) :: reduction
+    integer, intent(out), optional :: ierr
+    call finish(c_reduce_scatter(self%handle, send, receive, int(reduction, c_int)), ierr)
+  end subroutine
+
+  !> Both hold a piece for each rank, of the same size. Collective.
+  subroutine group_all_to_all(self, send, receive, ierr)
+    class(tessera_group), intent(in) :: self
+    type(*), intent(in) :: send(..)
+    type(*) :: receive(..)
+    integer, intent(out), optional :: ierr
+    call finish(c_all_to_all(self%handle, send, receive), ierr)
+  end subroutine
+
+  !> To a rank that receives with the same tag, type and number of elements.
+  subroutine group_send(self, data, to, tag, ierr)
+    class(tessera_group), intent(in) :: self
+    type(*), intent(in) :: data(..)
+    integer, intent(in) :: to, tag
+    integer, intent(out), optional :: ierr
+    call finish(c_send(self%handle, data, int(to, c_int), int(tag, c_int)), ierr)
+  end subroutine
+
+  subroutine group_receive(self, data, from, tag, ierr)
+    class(tessera_group), intent(in) :: self
+    type(*) :: data(..)
+    integer, intent(in) :: from, tag
+    integer, intent(out), optional :: ierr
+    call finish(c_receive(self%handle, data, int(from, c_int), int(tag, c_int)), ierr)
+  end subroutine
+
+  subroutine group_destroy(self, ierr)
+    class(tessera_group), intent(inout) :: self
+    integer, intent(out), optional :: ierr
+    call finish(c_group_destroy(self%handle), ierr)
+  end subroutine
+
+  subroutine group_final(self)
+    type(tessera_group), intent(inout) :: self
+    call self%destroy()
+  end subroutine
+
+  ! --- Mesh ---
+
+  !> Sizes of the axes, of which tensor varies fastest: 1, but data has what is left. Collective.
+  subroutine mesh_create(self, runtime, pipeline, data, sequence, tensor, ierr)
+    class(tessera_mesh), intent(inout) :: self
+    type(tessera_runtime), intent(in) :: runtime
+    integer, intent(in), optional :: pipeline, data, sequence, tensor
+    integer, intent(out), optional :: ierr
+    type(c_mesh_shape) :: shape
+    shape%struct_size = c_sizeof(shape)
+    if (present(pipeline)) shape%pipeline = int(pipeline, c_int32_t)
+    if (present(data)) shape%data = int(data, c_int32_t)
+    if (present(sequence)) shape%sequence = int(sequence, c_int32_t)
+    if (present(tensor)) shape%tensor = int(tensor, c_int32_t)
+    call finish(c_mesh_create(runtime%handle, shape, self%handle), ierr)
+  end subroutine
+
+  !> The ranks that differ from this one along "pipeline", "data", "sequence" or "tensor" only, or along several of
+  !> them joined by +. Collective.
+  subroutine mesh_group(self, axis, group, ierr)
+    class(tessera_mesh), intent(in) :: self
+    character(*), intent(in) :: axis
+    type(tessera_group), intent(inout) :: group
+    integer, intent(out), optional :: ierr
+    call finish(c_mesh_group(self%handle, axis // c_null_char, group%handle), ierr)
+  end subroutine
+
+  !> Where this rank stands on the axis, from 0.
+  function mesh_coordinate(self, axis) result(coordinate)
+    class(tessera_mesh), intent(in) :: self
+    character(*), intent(in) :: axis
+    integer :: coordinate, ranks
+    call finish(c_mesh_coordinate(self%handle, axis // c_null_char, coordinate, ranks))
+  end function
+
+  !> How long the axis is.
+  function mesh_size(self, axis) result(ranks)
+    class(tessera_mesh), intent(in) :: self
+    character(*), intent(in) :: axis
+    integer :: coordinate, ranks
+    call finish(c_mesh_coordinate(self%handle, axis // c_null_char, coordinate, ranks))
+  end function
+
+  subroutine mesh_destroy(self, ierr)
+    class(tessera_mesh), intent(inout) :: self
+    integer, intent(out), optional :: ierr
+    call finish(c_mesh_destroy(self%handle), ierr)
+  end subroutine
+
+  subroutine mesh_final(self)
+    type(tessera_mesh), intent(inout) :: self
+    call self%destroy()
+  end subroutine
+
   ! --- Network ---
 
   !> config: YAML or JSON text with the sections model and engine of a run file. Collective.
@@ -422,8 +753,24 @@ contains
     type(tessera_runtime), intent(in) :: runtime
     character(*), intent(in) :: config
     integer, intent(out), optional :: ierr
-    type(c_layer) :: none(1)
-    call finish(c_network_create(runtime%handle, config // c_null_char, none, 0_c_int, self%handle), ierr)
+    type(tessera_layer) :: none(0)
+    call create_network(self, runtime, config, c_null_ptr, none, ierr)
+  end subroutine
+
+  !> The same over some of the ranks, those of the group. Collective.
+  subroutine network_create_on_group(self, runtime, config, group, layers, ierr)
+    class(tessera_network), intent(inout) :: self
+    type(tessera_runtime), intent(in) :: runtime
+    character(*), intent(in) :: config
+    type(tessera_group), intent(in) :: group
+    type(tessera_layer), intent(in), optional :: layers(:)
+    integer, intent(out), optional :: ierr
+    type(tessera_layer) :: none(0)
+    if (present(layers)) then
+      call create_network(self, runtime, config, group%handle, layers, ierr)
+    else
+      call create_network(self, runtime, config, group%handle, none, ierr)
+    end if
   end subroutine
 
   !> The same with layers that the program computes. Collective.
@@ -431,6 +778,16 @@ contains
     class(tessera_network), intent(inout) :: self
     type(tessera_runtime), intent(in) :: runtime
     character(*), intent(in) :: config
+    type(tessera_layer), intent(in) :: layers(:)
+    integer, intent(out), optional :: ierr
+    call create_network(self, runtime, config, c_null_ptr, layers, ierr)
+  end subroutine
+
+  subroutine create_network(self, runtime, config, group, layers, ierr)
+    class(tessera_network), intent(inout) :: self
+    type(tessera_runtime), intent(in) :: runtime
+    character(*), intent(in) :: config
+    type(c_ptr), intent(in) :: group
     type(tessera_layer), intent(in) :: layers(:)
     integer, intent(out), optional :: ierr
     type(c_layer) :: described(size(layers))
@@ -444,8 +801,8 @@ contains
       if (associated(layers(i)%backward)) described(i)%backward = c_funloc(layers(i)%backward)
       described(i)%user = layers(i)%user
     end do
-    call finish(c_network_create(runtime%handle, config // c_null_char, described, int(size(layers), c_int), &
-      self%handle), ierr)
+    call finish(c_network_create(runtime%handle, config // c_null_char, group, described, &
+      int(size(layers), c_int), self%handle), ierr)
   end subroutine
 
   !> Samples that decide how inputs and outputs are scaled, of all ranks together. Collective.
@@ -591,10 +948,31 @@ contains
     character(*), intent(in) :: config
     integer, intent(in), optional :: reduction
     integer, intent(out), optional :: ierr
+    call create_optimizer(self, runtime, config, c_null_ptr, reduction, ierr)
+  end subroutine
+
+  !> The same over some of the ranks, those of the group. Collective.
+  subroutine optimizer_create_on_group(self, runtime, config, group, reduction, ierr)
+    class(tessera_optimizer), intent(inout) :: self
+    type(tessera_runtime), intent(in) :: runtime
+    character(*), intent(in) :: config
+    type(tessera_group), intent(in) :: group
+    integer, intent(in), optional :: reduction
+    integer, intent(out), optional :: ierr
+    call create_optimizer(self, runtime, config, group%handle, reduction, ierr)
+  end subroutine
+
+  subroutine create_optimizer(self, runtime, config, group, reduction, ierr)
+    class(tessera_optimizer), intent(inout) :: self
+    type(tessera_runtime), intent(in) :: runtime
+    character(*), intent(in) :: config
+    type(c_ptr), intent(in) :: group
+    integer, intent(in), optional :: reduction
+    integer, intent(out), optional :: ierr
     integer(c_int) :: how
     how = TESSERA_SUM
     if (present(reduction)) how = reduction
-    call finish(c_optimizer_create(runtime%handle, config // c_null_char, how, self%handle), ierr)
+    call finish(c_optimizer_create(runtime%handle, config // c_null_char, group, how, self%handle), ierr)
   end subroutine
 
   !> Lends an array and its gradient, of the same type and shape, until the optimizer is destroyed.

@@ -63,6 +63,7 @@ program tessera_test
   call learn()
   call resume()
   call save_beside_training()
+  call talk_in_groups()
   call take_arrays_as_they_lie()
   call learn_with_own_functions()
   call optimize()
@@ -200,6 +201,90 @@ contains
     call network%save_async(folder // "/beside.h5/below.h5", ierr=code)
     call expect(code == TESSERA_IO, "a file is no folder")
   end subroutine
+
+  subroutine talk_in_groups()
+    type(tessera_runtime) :: runtime
+    type(tessera_group) :: world, part, nobody
+    type(tessera_mesh) :: mesh
+    type(tessera_group) :: line
+    integer :: ranks, i, code
+    integer(int64) :: whole(3)
+    integer(int32), allocatable :: sent(:), received(:)
+    real(real64), allocatable :: all(:, :)
+    real(real64) :: own(2), number
+    call MPI_Comm_size(MPI_COMM_WORLD, ranks)
+    call runtime%create(MPI_COMM_WORLD)
+    call expect(.not. world%exists(), "not made yet")
+    call runtime%world(world)
+    call expect(world%exists(), "made")
+    call expect(world%rank() == rank, "the rank")
+    call expect(world%size() == ranks, "the ranks")
+    own = [rank + 0.5_real64, -1.0_real64]
+    allocate (all(2, ranks), sent(ranks), received(ranks))
+    call world%all_gather(own, all)
+    call expect(all(1, ranks) == ranks - 0.5_real64 .and. count(all(2, :) == -1) == ranks, "all_gather")
+    call world%reduce_scatter(all, own, TESSERA_SUM)
+    call expect(own(1) == ranks * (rank + 0.5_real64), "reduce_scatter")
+    whole = [1, 2, rank]
+    call world%all_reduce(whole, TESSERA_MAX)
+    call expect(all_equal(whole, [1, 2, ranks - 1]), "all_reduce")
+    number = rank
+    call world%broadcast(number, ranks - 1)
+    call expect(number == ranks - 1, "broadcast of a single number")
+    sent = [(100 * rank + i, i=0, ranks - 1)]
+    call world%all_to_all(sent, received)
+    call expect(all_equal(int(received, int64), [(100 * i + rank, i=0, ranks - 1)]), "all_to_all")
+    if (ranks > 1 .and. rank == 0) call world%send(sent, 1, 5)
+    if (rank == 1) call world%receive(received, 0, 5)
+    if (rank == 1) call expect(received(ranks) == ranks - 1, "a message")
+    call world%barrier()
+    call world%split(mod(rank, 2), -rank, part)
+    call expect(part%size() == (ranks + 1 - mod(rank, 2)) / 2, "a part")
+    call world%split(-1, 0, nobody)
+    call expect(.not. nobody%exists(), "a part of nobody")
+    call mesh%create(runtime, tensor=merge(2, 1, mod(ranks, 2) == 0))
+    call expect(mesh%coordinate("tensor") == mod(rank, mesh%size("tensor")), "a coordinate")
+    call mesh%group("data", line)
+    call expect(line%size() * mesh%size("tensor") == ranks, "the ranks of an axis")
+    call world%all_reduce(all(1, :), TESSERA_SUM, code)
+    call expect(code == TESSERA_OK .eqv. ranks == 1, "an array with gaps")
+    call world%broadcast(own, 99, code)
+    call expect(code == TESSERA_INVALID_ARGUMENT, "a root that is not there")
+    call learn_in_a_part(runtime, part)
+  end subroutine
+
+  ! Each part has a network and an optimizer of its own.
+  subroutine learn_in_a_part(runtime, part)
+    type(tessera_runtime), intent(in) :: runtime
+    type(tessera_group), intent(in) :: part
+    type(tessera_network) :: network
+    type(tessera_optimizer) :: optimizer
+    real(real32), target :: w(2), dw(2)
+    real(real64) :: x(2, 16), y(16), first, loss
+    integer :: i
+    call make_samples(x, y)
+    y = mod(rank, 2)
+    call network%create(runtime, config(""), part)
+    call network%evaluate(x, y, first)
+    do i = 1, 100
+      call network%train_step(x, y, loss)
+    end do
+    call expect(loss < 0.1 * first, "the part's own target")
+    w = 1
+    dw = 1 + mod(rank, 2)
+    call optimizer%create(runtime, "{optimizer: {type: SGD, params: {lr: 0.5}}, gradient_clipping: 0}", part, &
+      TESSERA_MEAN)
+    call optimizer%add("w", w, dw)
+    call optimizer%commit()
+    call optimizer%step()
+    call expect(all(w == 0.5 - 0.5 * mod(rank, 2)), "the part's own gradient")
+  end subroutine
+
+  logical function all_equal(a, b)
+    integer(int64), intent(in) :: a(:)
+    integer, intent(in) :: b(:)
+    all_equal = all(a == b)
+  end function
 
   subroutine take_arrays_as_they_lie()
     type(tessera_runtime) :: runtime
