@@ -109,10 +109,17 @@ BaseCommunicator::~BaseCommunicator() {
 }
 
 void BaseCommunicator::retire() noexcept {
-  if (group_->closed() || group_->environment().broken) return;
-  if (!Session::instance().can_close_in_order()) return;
+  if (std::exchange(retired_, true) || group_->closed() || group_->environment().broken) return;
   try {
-    close();
+    if (Session::instance().can_close_in_order()) return close();
+    // Pending work may need what this destroys: its peers never hear of it, as of a dead rank.
+    if (!queue_->empty()) return;
+    group_->environment().unwound.push_back([group = group_, close_transport = transport_closer()] {
+      if (group->closed() || group->failed()) return;
+      const Watchdog::Section guard("closing \"" + group->name() + "\"", group->timeout());
+      close_transport();
+      group->close();
+    });
   } catch (const std::exception& error) {
     log_error(error.what());
   }
@@ -125,7 +132,7 @@ void BaseCommunicator::close() {
     queue_->drain();
     if (device_) device_->close();
     const Watchdog::Section guard("closing \"" + name() + "\"", group_->timeout());
-    close_transport();
+    transport_closer()();
   }
   group_->close();
 }

@@ -117,10 +117,13 @@ class BaseCommunicator : public Communicator {
     return nullptr;
   }
   virtual Buffer allocate_memory(std::size_t bytes, Purpose purpose);
-  /// Frees the transport's own resources; pending work is done. Collective.
-  virtual void close_transport() {}
-  /// Closes unless that could wait for peers that do not come. A transport with resources of its
-  /// own calls it in its destructor.
+  /// Frees the transport's own resources, also when the communicator has gone; pending work is
+  /// done. Collective.
+  virtual std::function<void()> transport_closer() {
+    return [] {};
+  }
+  /// Closes, or where that could wait for peers that do not come leaves it to the Runtime's end. A
+  /// transport with resources of its own calls it in its destructor.
   void retire() noexcept;
 
   OperationQueue& queue() { return *queue_; }
@@ -142,6 +145,7 @@ class BaseCommunicator : public Communicator {
   std::shared_ptr<OperationQueue> queue_;
   FoldOrder order_;
   Traffic traffic_;
+  bool retired_ = false;
   std::unique_ptr<DeviceTransport> device_;  ///< made when a device is first used
   int open_groups_ = 0;
 };

@@ -26,6 +26,8 @@ struct Environment {
   bool oversubscribed = false;                   ///< more ranks than cores on this node
   bool broken = false;                           ///< a group failed: peers may never answer again
   std::vector<BaseCommunicator*> communicators;  ///< alive, in the order they were made
+  /// Close what is left of communicators that an error unwound.
+  std::vector<std::function<void()>> unwound;
 
   /// Moves the pending work of every communicator on, so that waiting for one never starves
   /// another.

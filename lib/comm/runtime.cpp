@@ -150,6 +150,7 @@ void Runtime::Impl::close() {
   }
   // A barrier with peers that may never come would hang.
   if (environment->broken) return abandon();
+  for (const std::function<void()>& close_unwound : environment->unwound) close_unwound();
   // Communicators that still live were made after the ones before them: last first.
   const std::vector<comm::BaseCommunicator*> alive = environment->communicators;
   for (auto it = alive.rbegin(); it != alive.rend(); ++it) (*it)->close();

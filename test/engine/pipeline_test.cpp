@@ -258,13 +258,9 @@ TEST_F(PipelineTest, WhatNeedsTheWholeModelSaysSo) {
       trainee.model().forward_loss(tape, tiny_.batch(0, 0, 1));
     });
     if (trainee.micro_batches() == 1) continue;
-    engine::EngineOptions options;
-    options.zero.stage = 2;
-    options.zero.accumulation_steps = trainee.micro_batches();
-    options.pipeline = PipelineKind::zero_bubble;
-    // Not a MeshTrainee: an error that ranks have not agreed on leaves groups that it unwinds open.
+    const MeshTrial refused{.mesh = mesh, .stage = 2, .kind = PipelineKind::zero_bubble};
     expect_error(Code::not_supported, {"zero-bubble", "ZeRO stage 2", "1f1b"},
-                 [&] { engine::Engine(trainee.mesh().group("data"), trainee.model(), options); });
+                 [&] { MeshTrainee(world(), tiny_, refused); });
   }
 }
 

@@ -44,9 +44,11 @@ Buffer HybridCommunicator::allocate_memory(std::size_t bytes, Purpose purpose) {
   return allocate_in(*node_, bytes, purpose);
 }
 
-void HybridCommunicator::close_transport() {
-  node_->close();
-  local_->close();
+std::function<void()> HybridCommunicator::transport_closer() {
+  return [node = node_, local = local_] {
+    node->close();
+    local->close();
+  };
 }
 
 }  // namespace tessera::comm

@@ -25,11 +25,11 @@ class HybridCommunicator final : public MpiCommunicator {
   Started start_reduce_scatter(std::vector<Part> parts, DType dtype, Reduction reduction) override;
   Started start_all_gather(std::vector<Part> parts, DType dtype) override;
   Buffer allocate_memory(std::size_t bytes, Purpose purpose) override;
-  void close_transport() override;
+  std::function<void()> transport_closer() override;
 
  private:
   std::shared_ptr<Group> local_;
-  std::unique_ptr<SharedNode> node_;
+  std::shared_ptr<SharedNode> node_;
   NodePlan plan_;
   int most_clients_;
 };

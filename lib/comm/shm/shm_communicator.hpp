@@ -32,7 +32,9 @@ class ShmCommunicator final : public BaseCommunicator {
   Buffer allocate_memory(std::size_t bytes, Purpose purpose) override {
     return allocate_in(*node_, bytes, purpose);
   }
-  void close_transport() override { node_->close(); }
+  std::function<void()> transport_closer() override {
+    return [node = node_] { node->close(); };
+  }
 
  private:
   /// Tries a little before it puts the operation on the heap and in the queue.
@@ -42,7 +44,7 @@ class ShmCommunicator final : public BaseCommunicator {
   template <typename Make>
   Started in_slots(std::vector<Part> parts, const Make& make);
 
-  std::unique_ptr<SharedNode> node_;
+  std::shared_ptr<SharedNode> node_;
 };
 
 }  // namespace tessera::comm
