@@ -196,7 +196,6 @@ int print_plans(const Arguments& arguments) {
   if (launcher_rank() != 0) return 0;
   config::ReadOptions options;
   options.set = arguments.run_file.set;
-  options.describe = true;
   config::RunConfig config = config::read_run_file(arguments.run_file.file, options);
   config.mesh = {};
   config = engine::describe_run(1, std::move(config)).config;

@@ -48,7 +48,6 @@ const char* status_text(Status status) {
     case Status::no_effect:
       return "no effect";
     case Status::not_yet:
-    case Status::planned:
       return "not yet";
     case Status::dependent:
       break;

@@ -8,9 +8,6 @@
 #include "tessera/base/error.hpp"
 #include "tessera/base/mesh_shape.hpp"
 
-#include "config/table.hpp"
-#include "config/walk.hpp"
-
 namespace tessera::config {
 namespace {
 
@@ -83,21 +80,18 @@ void fill(Values& values, const MeshShape& shape, bool ranks_known) {
 
 }  // namespace
 
-void check_mesh(Values& values, Problems& contradictions, Problems& unavailable) {
+void check_mesh(Values& values, Problems& problems) {
   for (const AxisKeys& keys : axis_keys()) {
     const std::vector<Saying> sayings = sayings_of(values, keys);
     for (const Saying& one : sayings) {
       const Saying& first = sayings.front();
       if (one.size != first.size) {
-        contradictions.add(
+        problems.add(
             Code::invalid_config,
             fmt::format("{}: `{}` is {}, but `{}` is {} ({}); they mean the same, say it once",
                         values.place(one.path), one.path, one.size, first.path, first.size,
                         values.place(first.path)));
       }
-      if (const Row& row = *find_row(one.path); row.status == Status::planned && one.size > 1)
-        unavailable.add(Code::not_supported,
-                        not_available(values.place(one.path), one.path, row, values.get(one.path)));
     }
   }
 }

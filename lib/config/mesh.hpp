@@ -9,8 +9,8 @@
 
 namespace tessera::config {
 
-/// Adds keys that say different sizes of one axis, and sizes on which nothing runs yet.
-void check_mesh(Values& values, Problems& contradictions, Problems& unavailable);
+/// Adds keys that say different sizes of one axis.
+void check_mesh(Values& values, Problems& problems);
 
 /// Fills in the sizes that `mesh` leaves open: from DeepSpeed's keys, data from `ranks` (if they
 /// are known), others 1. Throws invalid_config when they do not fit the ranks.

@@ -13,7 +13,6 @@ class Problems {
  public:
   void add(Code code, std::string message);
   bool none() const { return messages_.empty(); }
-  const std::vector<std::string>& messages() const { return messages_; }
   /// One Error with a line for each of the first problems: invalid_config if any is that, else the
   /// first one's code.
   void throw_if_any() const;

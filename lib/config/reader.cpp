@@ -157,19 +157,13 @@ class EntryBuilder {
       entries_.push_back(make_entry(one));
       found = true;
     }
-    const bool shown = row.status == Status::supported || is_mesh_size(row);
-    if (found || !with_default || !shown) return;
+    if (found || !with_default || row.status != Status::supported) return;
     Node value = parse_json(row.fallback, row.path);
     value.source = Source{};
     entries_.push_back(make_entry({row.path, &row, std::move(value)}));
   }
 
  private:
-  /// All sizes of the mesh stand together, also those that can only be 1 today.
-  static bool is_mesh_size(const Row& row) {
-    return row.status == Status::planned && row.path.starts_with("mesh.");
-  }
-
   const std::vector<Given>& given_;
   std::vector<Entry>& entries_;
 };
@@ -213,13 +207,6 @@ void fill_entries(RunConfig& config, const std::vector<Given>& given, Problems& 
   add_notices(named, config.notices);
 }
 
-void check_sizes(RunConfig& config, bool describe, Problems& problems) {
-  Problems unavailable;
-  Values values(config.entries);
-  check_mesh(values, problems, describe ? unavailable : problems);
-  config.unavailable = unavailable.messages();
-}
-
 }  // namespace
 
 RunConfig read_run_text(const std::string& text, const std::string& name,
@@ -232,7 +219,8 @@ RunConfig read_run_text(const std::string& text, const std::string& name,
   check_precision(root, problems);
   const std::vector<Given> given = walk(root, problems);
   fill_entries(config, given, problems);
-  check_sizes(config, options.describe, problems);
+  Values values(config.entries);
+  check_mesh(values, problems);
   problems.throw_if_any();
   check_consistency(config, problems);
   problems.throw_if_any();

@@ -210,11 +210,6 @@ Row& RowList::not_yet(std::string_view key, Type type, std::string fallback, std
   return add(key, std::move(type), std::move(fallback), Status::not_yet, std::move(meaning),
              std::move(instead));
 }
-Row& RowList::planned(std::string_view key, Type type, std::string fallback, std::string meaning,
-                      std::string instead) {
-  return add(key, std::move(type), std::move(fallback), Status::planned, std::move(meaning),
-             std::move(instead));
-}
 Row& RowList::dependent(std::string_view key, Type type, std::string fallback,
                         std::string meaning) {
   return add(key, std::move(type), std::move(fallback), Status::dependent, std::move(meaning), "");

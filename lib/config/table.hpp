@@ -50,7 +50,6 @@ enum class Status {
   supported,
   no_effect,  ///< accepted; `note` says why nothing changes
   not_yet,    ///< an error when it is switched on; `note` says what to do instead
-  planned,    ///< as not_yet, but ReadOptions::describe reads it; config/mesh.hpp refuses it
   dependent,  ///< belongs to a not_yet key, which speaks for it
 };
 
@@ -89,8 +88,6 @@ class RowList {
   Row& no_effect(std::string_view key, Type type, std::string fallback, std::string reason);
   Row& not_yet(std::string_view key, Type type, std::string fallback, std::string meaning,
                std::string instead = "");
-  Row& planned(std::string_view key, Type type, std::string fallback, std::string meaning,
-               std::string instead);
   Row& dependent(std::string_view key, Type type, std::string fallback, std::string meaning = "");
 
  private:

@@ -183,16 +183,12 @@ bool check_value(const std::string& path, const Row& row, const Node& value, Pro
   const bool later =
       std::find(row.later.begin(), row.later.end(), to_json_text(value)) != row.later.end();
   if (later || (row.status == Status::not_yet && !is_off(row, value))) {
-    problems.add(Code::not_supported, not_available(value.source.to_string(), path, row, value));
+    problems.add(Code::not_supported,
+                 fmt::format("{}: `{}` is {}, which is not available yet; {}",
+                             value.source.to_string(), path, describe(value), what_instead(row)));
     return false;
   }
   return true;
-}
-
-std::string not_available(const std::string& place, const std::string& path, const Row& row,
-                          const Node& value) {
-  return fmt::format("{}: `{}` is {}, which is not available yet; {}", place, path, describe(value),
-                     what_instead(row));
 }
 
 std::string advice(const std::string& key, const Branch& section) {

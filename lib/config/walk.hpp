@@ -24,11 +24,6 @@ std::vector<Given> walk(const Node& root, Problems& problems);
 /// Checks one value; false if it was refused.
 bool check_value(const std::string& path, const Row& row, const Node& value, Problems& problems);
 
-/// The line that refuses what is known and not available: "run.yaml:3: `mesh.tensor` is 2, which
-/// …".
-std::string not_available(const std::string& place, const std::string& path, const Row& row,
-                          const Node& value);
-
 /// What to say after an unknown name: the nearest of those known here, or all of them.
 std::string advice(const std::string& name, const std::vector<std::string>& known);
 /// The same for a key of a section; also says where else the key is known.

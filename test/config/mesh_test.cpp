@@ -18,12 +18,11 @@ using ::testing::StartsWith;
 
 const std::string kTensor = "engine.tensor_parallel.autotp_size";
 
-/// A run file without a mesh of its own, as a program sees it that only describes.
+/// A run file without a mesh of its own.
 RunConfig described(std::vector<std::string> set, std::optional<int> ranks = {},
                     const std::string& text = with_engine("  train_batch_size: 32\n")) {
   ReadOptions options;
   options.set = std::move(set);
-  options.describe = true;
   RunConfig config = read_run_text(text, "run.yaml", options);
   Facts facts;
   facts.ranks = ranks;
@@ -122,8 +121,8 @@ TEST(Mesh, SizesThatDoNotFitTheRanksNameTheNearest) {
 }
 
 TEST(Mesh, EveryAxisIsAvailable) {
-  EXPECT_TRUE(
-      described({"mesh.tensor=2", "mesh.sequence=2", "mesh.pipeline=2"}).unavailable.empty());
+  EXPECT_EQ(described({"mesh.tensor=2", "mesh.sequence=2", "mesh.pipeline=2"}, 8).mesh,
+            mesh_of(1, 2, 2, 2));
   EXPECT_EQ(refusal_of(with_engine("  train_batch_size: 32\n"), {kTensor + "=2"}), "");
   EXPECT_EQ(refusal_of(with_engine("  train_batch_size: 32\n  sequence_parallel_size: 2\n")), "");
   EXPECT_EQ(refusal_of(with_engine("  train_batch_size: 32\n  pipeline: {stages: 2}\n")), "");

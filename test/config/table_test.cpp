@@ -24,8 +24,7 @@ TEST(Table, NoKeyStandsTwice) {
 TEST(Table, EveryRowSaysWhatItMeansOrWhyItHasNoEffect) {
   for (const Row& row : table()) {
     const bool reason = row.status == Status::no_effect || !row.later.empty();
-    const bool meaning = row.status == Status::supported || row.status == Status::not_yet ||
-                         row.status == Status::planned;
+    const bool meaning = row.status == Status::supported || row.status == Status::not_yet;
     EXPECT_TRUE(!reason || !row.note.empty()) << row.path;
     EXPECT_TRUE(!meaning || !row.meaning.empty()) << row.path;
   }

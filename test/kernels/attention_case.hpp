@@ -12,6 +12,7 @@
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+#include <gtest/gtest.h>
 
 #include "tessera/base/random.hpp"
 #include "tessera/kernels/attention.hpp"
@@ -248,5 +249,42 @@ class Reference {
   const AttentionForward& args_;
   Layout q_layout_, k_layout_;
 };
+
+/// One call against the plain computation.
+inline void expect_right_forward(const Problem& p, DType dtype, Device device) {
+  Arrays a(p, dtype, device);
+  const AttentionForward args = forward_args(p, a);
+  a.run(args);
+  Reference reference(p, args, a);
+  reference.forward(a.q.values(), a.k.values(), a.v.values());
+  expect_close(a.y, reference.y, 2, describe(p));
+  expect_close(a.lse, reference.lse, 2, describe(p));
+}
+inline void expect_right_gradients(const Problem& p, Arrays& a, const AttentionForward& args,
+                                   const std::string& what) {
+  Reference reference(p, args, a);
+  reference.backward(a.q.values(), a.k.values(), a.v.values(), a.dy.values());
+  if (p.keys == 1) {  // the only probability is 1, whatever its score
+    EXPECT_NEAR(a.dq.values()[0], 0, 1e-6);
+    EXPECT_NEAR(a.dk.values()[0], 0, 1e-6);
+  } else {
+    expect_close(a.dq, reference.dq, 4, what + " dq");
+    expect_close(a.dk, reference.dk, 4, what + " dk");
+  }
+  expect_close(a.dv, reference.dv, 4, what + " dv");
+}
+inline void expect_right_backward(const Problem& p, DType dtype, Device device) {
+  Arrays a(p, dtype, device);
+  const AttentionBackward args = backward_args(p, a);
+  a.run(args);
+  expect_right_gradients(p, a, args.forward, describe(p));
+}
+inline void expect_same_bits(const Arrays& one, const Arrays& other) {
+  EXPECT_EQ(one.y, other.y);
+  EXPECT_EQ(one.lse, other.lse);
+  EXPECT_EQ(one.dq, other.dq);
+  EXPECT_EQ(one.dk, other.dk);
+  EXPECT_EQ(one.dv, other.dv);
+}
 
 }  // namespace tessera::testing::attention

@@ -19,9 +19,6 @@ struct ReadOptions {
   /// Training needs a model, data.train and one of run.steps, run.tokens, run.epochs; other uses
   /// take what is there.
   bool for_training = true;
-  /// For programs that run nothing: axes of the mesh on which training is not available yet are
-  /// read and resolved, and RunConfig::unavailable says what training would refuse.
-  bool describe = false;
 };
 
 /// Reads YAML, or strict JSON when the name ends in .json. Throws invalid_config (unknown, repeated

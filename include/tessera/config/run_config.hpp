@@ -137,8 +137,6 @@ struct RunConfig {
   std::vector<Entry> entries;
   /// One line for each given key that has no effect here, with the reason. For the log.
   std::vector<std::string> notices;
-  /// With ReadOptions::describe: one line for each size of the mesh that is not available yet.
-  std::vector<std::string> unavailable;
 
   /// Compares the values, not where they came from.
   bool operator==(const RunConfig& other) const;

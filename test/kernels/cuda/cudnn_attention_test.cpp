@@ -40,29 +40,12 @@ class CudnnAttention : public ::testing::TestWithParam<DType> {
 
 TEST_P(CudnnAttention, Forward) {
   const WithKernels cudnn(AttentionKernels::cudnn);
-  for (const Problem& p : kCudnnCases) {
-    Arrays a(p, GetParam(), test::gpu());
-    const AttentionForward args = forward_args(p, a);
-    a.run(args);
-    Reference reference(p, args, a);
-    reference.forward(a.q.values(), a.k.values(), a.v.values());
-    expect_close(a.y, reference.y, 2, describe(p));
-    expect_close(a.lse, reference.lse, 2, describe(p));
-  }
+  for (const Problem& p : kCudnnCases) expect_right_forward(p, GetParam(), test::gpu());
 }
 
 TEST_P(CudnnAttention, Backward) {
   const WithKernels cudnn(AttentionKernels::cudnn);
-  for (const Problem& p : kCudnnCases) {
-    Arrays a(p, GetParam(), test::gpu());
-    const AttentionBackward args = backward_args(p, a);
-    a.run(args);
-    Reference reference(p, args.forward, a);
-    reference.backward(a.q.values(), a.k.values(), a.v.values(), a.dy.values());
-    expect_close(a.dq, reference.dq, 4, describe(p) + " dq");
-    expect_close(a.dk, reference.dk, 4, describe(p) + " dk");
-    expect_close(a.dv, reference.dv, 4, describe(p) + " dv");
-  }
+  for (const Problem& p : kCudnnCases) expect_right_backward(p, GetParam(), test::gpu());
 }
 
 TEST_P(CudnnAttention, SameBitsEachTimeAndWithoutLse) {
@@ -72,11 +55,7 @@ TEST_P(CudnnAttention, SameBitsEachTimeAndWithoutLse) {
   Arrays first(p, GetParam(), test::gpu()), second(p, GetParam(), test::gpu());
   first.run(backward_args(p, first));
   second.run(backward_args(p, second));
-  EXPECT_EQ(first.y, second.y);
-  EXPECT_EQ(first.lse, second.lse);
-  EXPECT_EQ(first.dq, second.dq);
-  EXPECT_EQ(first.dk, second.dk);
-  EXPECT_EQ(first.dv, second.dv);
+  expect_same_bits(first, second);
   Arrays third(p, GetParam(), test::gpu());
   AttentionForward args = forward_args(p, third);
   args.lse = nullptr;
@@ -103,11 +82,7 @@ TEST_P(CudnnAttention, PassesOfBothKindsFitTogether) {
     const WithKernels kernels(backward);
     attention_backward(a.on_device.stream(), args);
     a.on_device.fetch();
-    Reference reference(p, args.forward, a);
-    reference.backward(a.q.values(), a.k.values(), a.v.values(), a.dy.values());
-    expect_close(a.dq, reference.dq, 4, std::string("dq, forward ") + to_string(forward));
-    expect_close(a.dk, reference.dk, 4, std::string("dk, forward ") + to_string(forward));
-    expect_close(a.dv, reference.dv, 4, std::string("dv, forward ") + to_string(forward));
+    expect_right_gradients(p, a, args.forward, std::string("forward by ") + to_string(forward));
   }
 }
 
