@@ -69,6 +69,7 @@ void project_mesh(Values& values, MeshConfig& mesh) {
   mesh.data = size("mesh.data", 0);
   mesh.pipeline = size("mesh.pipeline", 1);
   mesh.sequence = size("mesh.sequence", 1);
+  mesh.sequence_attention = values.text("mesh.sequence_attention");
   mesh.tensor = size("mesh.tensor", 1);
 }
 

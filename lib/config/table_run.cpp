@@ -77,8 +77,11 @@ void add_mesh(RowList& rows) {
   rows.supported("data", integer(1, 1e9).or_auto(), "\"auto\"",
                  "Ranks over which data and ZeRO are divided. auto: what the other axes leave.");
   rows.supported("sequence", integer(1, 1e9).or_auto(), "\"auto\"",
-                 "Ranks that share each sequence and exchange heads for tokens in attention. auto: "
-                 "as engine.sequence_parallel_size, else 1.");
+                 "Ranks that share each sequence. auto: as engine.sequence_parallel_size, else 1.");
+  rows.supported(
+      "sequence_attention", one_of({"auto", "ulysses", "ring"}), "\"auto\"",
+      "How attention sees other ranks' tokens. ulysses: ranks exchange tokens for heads. "
+      "ring: keys and values travel around. auto: what sends less in a step.");
   rows.supported("tensor", integer(1, 1e9).or_auto(), "\"auto\"",
                  "Ranks that share each matrix product, and with it heads, inner columns and "
                  "vocabulary. auto: as engine.tensor_parallel, else 1.");

@@ -82,6 +82,9 @@ void announce_run(Runtime& runtime, const RunSetup& setup, int threads) {
   if (!setup.stages.empty()) log_info(describe_pipeline(config) + setup.stages);
   if (!setup.device.is_cpu())
     log_info("attention: " + describe_attention(kernels::attention_kernels()));
+  if (const nn::SequenceAxis& axis = setup.model->options().sequence; axis.size > 1)
+    log_info(fmt::format("sequences are shared by {} ranks: {} attention", axis.size,
+                         nn::to_string(axis.attention)));
   log_info(fmt::format("batch: {} sequences = {} x {} micro-batch(es) x {} rank(s)",
                        config.engine.batch.train, config.engine.batch.micro,
                        config.engine.batch.accumulation, config.mesh.data));

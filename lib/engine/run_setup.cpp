@@ -23,6 +23,7 @@ void open_model(RunSetup& setup, int ranks, const nn::SequenceAxis& sequence,
                 const nn::TensorAxis& tensor) {
   nn::ModelOptions options = model_options(setup.config);
   options.sequence = sequence;
+  options.sequence.attention = nn::parse_sequence_attention(setup.config.mesh.sequence_attention);
   options.tensor = tensor;
   setup.model = nn::make_model(model_json(setup.config), options, setup.config.model.is_inline());
   config::resolve(setup.config, run_facts(ranks, setup));

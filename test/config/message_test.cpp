@@ -33,8 +33,9 @@ TEST(Message, KeyInTheWrongSectionIsSentToTheRightOne) {
 }
 
 TEST(Message, UnknownKeyLikeNoOtherListsTheKnownOnes) {
-  EXPECT_THAT(refusal_of("mesh: {qqqqq: 2}\n"),
-              HasSubstr("known here: data, expert, pipeline, sequence, tensor"));
+  EXPECT_THAT(
+      refusal_of("mesh: {qqqqq: 2}\n"),
+      HasSubstr("known here: data, expert, pipeline, sequence, sequence_attention, tensor"));
 }
 
 TEST(Message, ParametersAreCheckedAgainstTheirType) {

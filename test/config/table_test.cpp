@@ -250,6 +250,7 @@ TEST(Table, EverySupportedKeyChangesTheConfiguration) {
       {"mesh.data", "2"},
       {"mesh.tensor", "2"},
       {"mesh.sequence", "2"},
+      {"mesh.sequence_attention", "ring"},
       {"mesh.pipeline", "2"},
       {"pipeline.schedule", "gpipe"},
       {"pipeline.chunks", "3"},

@@ -15,6 +15,7 @@
 namespace tessera::test {
 namespace {
 
+using nn::SequenceAttention;
 using parallel::PipelineKind;
 
 constexpr int kSample = 24;
@@ -39,17 +40,29 @@ std::vector<PipelineKind> kinds(int pipeline, int stage) {
   return parallel::pipeline_kinds();
 }
 
+std::vector<SequenceAttention> attentions(int sequence) {
+  if (sequence == 1) return {SequenceAttention::automatic};
+  return {SequenceAttention::ulysses, SequenceAttention::ring};
+}
+
+std::vector<nn::ModelOptions> model_options(const MeshShape& mesh) {
+  std::vector<nn::ModelOptions> list;
+  for (const auto attention : attentions(mesh.sequence))
+    for (const auto recompute :
+         {nn::Recompute::none, nn::Recompute::selective, nn::Recompute::full})
+      list.push_back({.recompute = recompute, .sequence = {.attention = attention}});
+  return list;
+}
+
 std::vector<MeshTrial> combinations(int ranks) {
   std::vector<MeshTrial> list;
   for (const MeshShape& mesh : meshes(ranks))
     for (const int stage : {0, 1, 2, 3})
       for (const PipelineKind kind : kinds(mesh.pipeline, stage))
-        for (const auto recompute :
-             {nn::Recompute::none, nn::Recompute::selective, nn::Recompute::full})
-          for (const double dropout : {0.0, 0.1}) {
-            list.push_back({.mesh = mesh, .stage = stage, .kind = kind, .dropout = dropout});
-            list.back().model.recompute = recompute;
-          }
+        for (const nn::ModelOptions& model : model_options(mesh))
+          for (const double dropout : {0.0, 0.1})
+            list.push_back(
+                {.mesh = mesh, .stage = stage, .kind = kind, .model = model, .dropout = dropout});
   const char* mode = std::getenv("TESSERA_TEST_SWEEP");
   if (mode != nullptr && std::string(mode) == "all") return list;
   std::shuffle(list.begin(), list.end(), std::mt19937(static_cast<unsigned>(ranks)));

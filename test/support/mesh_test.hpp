@@ -4,6 +4,8 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -84,13 +86,13 @@ class MeshTest : public ::testing::Test {
   }
 
   /// Each saves, and each goes on from what another has saved; on its own mesh to the same bits.
-  void expect_checkpoints_fit(const std::vector<MeshShape>& all) {
+  void expect_checkpoints_fit(const std::vector<MeshTrial>& all) {
     const TemporaryFolder own;
     const std::string folder = world().broadcast_text(own.path(), 0);
-    for (const MeshShape& from : all)
+    for (const MeshTrial& from : all)
       for (const bool asynchronous : {false, true}) {
         SCOPED_TRACE("saved with " + from.to_string());
-        MeshTrainee saver(world(), tiny_, {.mesh = from, .stage = 1});
+        MeshTrainee saver(world(), tiny_, with_stage(from, 1));
         train(saver, 2);
         const std::uint64_t saved = saver.checksum();
         saver.engine().save_checkpoint(folder, {.tag = "a", .asynchronous = asynchronous});
@@ -98,23 +100,68 @@ class MeshTest : public ::testing::Test {
         const Curve expected = train(saver, 2);
         EXPECT_EQ(checkpoint::Reader(world(), folder + "/a.h5").weights_checksum(), saved);
         EXPECT_TRUE(checkpoint::Reader(world(), folder + "/a.h5").verify(world()).empty());
-        for (const MeshShape& to : all) {
+        for (const MeshTrial& to : all) {
           SCOPED_TRACE("loaded with " + to.to_string());
-          MeshTrainee loader(world(), tiny_, {.mesh = to, .stage = to == from ? 1 : 3});
+          MeshTrainee loader(world(), tiny_, with_stage(to, &to == &from ? 1 : 3));
           loader.engine().load_checkpoint(folder + "/a.h5");
           EXPECT_EQ(loader.checksum(), saved);
           expect_near(train(loader, 2), expected, 1e-5);
-          if (to == from) {
+          if (&to == &from) {
             EXPECT_EQ(loader.checksum(), saver.checksum());
           }
         }
       }
+  }
+  void expect_checkpoints_fit(const std::vector<MeshShape>& meshes) {
+    std::vector<MeshTrial> all;
+    for (const MeshShape& mesh : meshes) all.push_back({.mesh = mesh});
+    expect_checkpoints_fit(all);
+  }
+
+  /// The gradients of a first step, each to 1e-5 of its largest value.
+  void expect_gradients_of_one_rank(MeshTrial trial) {
+    trial.plain_descent = true;
+    MeshTrainee trainee(world(), tiny_, trial);
+    train(trainee, 1);
+    trial.mesh = {};
+    MeshTrainee alone(self(), tiny_, trial);
+    train(alone, 1);
+    std::map<std::string, std::vector<float>> expected;
+    int index = 0;
+    for (const auto& [name, parameter] : alone.model().parameters())
+      expected[name] = alone.descent(index++);
+    index = 0;
+    for (const auto& [name, parameter] : trainee.model().parameters()) {
+      SCOPED_TRACE(name);
+      expect_descent(trainee, index++, parameter->partition, expected.at(name));
+    }
   }
 
   Runtime runtime_;
   const Gpt2Tiny tiny_;
 
  private:
+  static MeshTrial with_stage(MeshTrial trial, int stage) {
+    trial.stage = stage;
+    return trial;
+  }
+
+  static void expect_descent(MeshTrainee& trainee, int index, const nn::Partition& partition,
+                             const std::vector<float>& expected) {
+    float largest = 0;
+    for (const float value : expected) largest = std::max(largest, std::abs(value));
+    const std::vector<float> found = trainee.descent(index);
+    const zero::Range owned = trainee.engine().optimizer().owned(index);
+    nn::for_each_run(partition, owned.begin, owned.count,
+                     [&](std::int64_t local, std::int64_t logical, std::int64_t count) {
+                       for (std::int64_t i = 0; i < count; ++i)
+                         ASSERT_NEAR(found[static_cast<std::size_t>(local - owned.begin + i)],
+                                     expected[static_cast<std::size_t>(logical + i)],
+                                     1e-5f * largest)
+                             << "element " << logical + i;
+                     });
+  }
+
   std::unique_ptr<Communicator> self_;
 };
 

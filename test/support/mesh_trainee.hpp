@@ -34,13 +34,15 @@ struct MeshTrial {
   nn::ModelOptions model{};
   double dropout = 0;
   double clipping = 1.0;
+  bool plain_descent = false;  // large steps of SGD alone: what is subtracted shows the gradients
   bool tied = true;
   int layers = 0;  // 0: those of the reference, and its weights if tied; else weights are drawn
   std::int64_t positions = Gpt2Tiny::kPositions;  // of each row, from its first on
 
   std::string to_string() const {
-    return fmt::format("{}, stage {}, {}, {}, recompute {}, dropout {}, tied {}", mesh.to_string(),
-                       stage, parallel::to_string(kind), tessera::to_string(model.dtype),
+    return fmt::format("{}, {} attention, stage {}, {}, {}, recompute {}, dropout {}, tied {}",
+                       mesh.to_string(), nn::to_string(model.sequence.attention), stage,
+                       parallel::to_string(kind), tessera::to_string(model.dtype),
                        static_cast<int>(model.recompute), dropout, tied);
   }
 };
@@ -77,6 +79,8 @@ class MeshTrainee {
       parallel::load_parameters(*model_, engine_->optimizer(), tiny.weights());
     else
       parallel::initialize(*model_, engine_->optimizer(), 7);
+    for (std::size_t index = 0; index < model_->parameters().size(); ++index)
+      start_.push_back(own_values(static_cast<int>(index)));
   }
 
   /// This data rank's rows of the next step, whole.
@@ -96,6 +100,14 @@ class MeshTrainee {
     return engine_->train_step(micro);
   }
 
+  /// What was subtracted, since they were loaded, from elements of a parameter that this rank owns.
+  std::vector<float> descent(int index) {
+    std::vector<float> difference = own_values(index);
+    const std::vector<float>& start = start_[static_cast<std::size_t>(index)];
+    for (std::size_t i = 0; i < start.size(); ++i) difference[i] = start[i] - difference[i];
+    return difference;
+  }
+
   std::uint64_t checksum() { return parallel::weights_checksum(*model_, engine_->optimizer()); }
   engine::Engine& engine() { return *engine_; }
   nn::Gpt2& model() { return *model_; }
@@ -105,6 +117,12 @@ class MeshTrainee {
   }
 
  private:
+  std::vector<float> own_values(int index) {
+    const zero::Range owned = engine_->optimizer().owned(index);
+    std::vector<float> values(static_cast<std::size_t>(owned.count));
+    engine_->optimizer().master(index, owned.begin, owned.count, values.data());
+    return values;
+  }
   bool rows_apart() const { return trial_.rows_apart || trial_.mesh.pipeline > 1; }
   Interval rows() const {
     const int ranks = engine_->data_ranks(), rank = engine_->data_rank();
@@ -128,6 +146,13 @@ class MeshTrainee {
     options.zero.rule.beta2 = 0.95;
     options.groups.weight_decay = 0.1;
     options.zero.gradient_clipping = trial_.clipping;
+    if (trial_.plain_descent) {
+      // Large enough that what is subtracted, not the weight, decides how differences are rounded.
+      options.zero.rule.type = "SGD";
+      options.zero.rule.lr = 1024;
+      options.groups.weight_decay = 0;
+      options.zero.gradient_clipping = 0;
+    }
     options.zero.accumulation_steps = micro_batches();
     options.zero.everyone = &mesh_.group("pipeline+data+sequence+tensor");
     options.pipeline = trial_.kind;
@@ -154,6 +179,7 @@ class MeshTrainee {
   std::unique_ptr<Communicator> ends_;
   std::unique_ptr<nn::Gpt2> model_;
   std::optional<engine::Engine> engine_;
+  std::vector<std::vector<float>> start_;  // own values of each parameter
 };
 
 }  // namespace tessera::test

@@ -14,6 +14,7 @@
 #include "tessera/device/stream.hpp"
 #include "tessera/kernels/activation.hpp"
 #include "tessera/kernels/adamw.hpp"
+#include "tessera/kernels/attention_merge.hpp"
 #include "tessera/kernels/copy_blocks.hpp"
 #include "tessera/kernels/cross_entropy.hpp"
 #include "tessera/kernels/cross_entropy_slice.hpp"
@@ -140,6 +141,16 @@ inline void sgd(Sgd args) {
   mirror_update(mirror, args);
   mirror(args.momentum_buffer, args.count, DType::fp32);
   mirror.run([&](const Stream& stream) { kernels::sgd(stream, args); });
+}
+
+inline void attention_merge(AttentionMerge args) {
+  const std::int64_t rows = args.batch * args.queries * args.heads;
+  Mirror mirror;
+  mirror(args.part, rows * args.head_dim, args.dtype);
+  mirror(args.part_lse, rows, DType::fp32);
+  mirror(args.sum, rows * args.head_dim, DType::fp32);
+  mirror(args.lse, rows, DType::fp32);
+  mirror.run([&](const Stream& stream) { kernels::attention_merge(stream, args); });
 }
 
 inline void copy_blocks(CopyBlocks args) {

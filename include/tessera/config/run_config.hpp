@@ -99,6 +99,7 @@ struct MeshConfig {
   int pipeline = 1;
   int sequence = 1;
   int expert = 1;
+  std::string sequence_attention = "auto";  ///< auto, ulysses or ring
   bool operator==(const MeshConfig&) const = default;
 };
 

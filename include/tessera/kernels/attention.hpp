@@ -38,11 +38,14 @@ struct AttentionForward {
   float scale;
   bool causal = true;
   DType dtype;
-  // Dropout on the probabilities (0: none). Element index: ((batch_offset + b) * all_heads +
-  // head_offset + h) * queries * keys + t * keys + s.
+  // Dropout on the probabilities (0: none). Element index: (((batch_offset + b) * all_heads +
+  // head_offset + h) * queries + query_offset + t) * keys + key_offset + s, of all positions.
   float dropout = 0;
   std::uint64_t dropout_seed = 0, dropout_stream = 0;
   std::int64_t batch_offset = 0;
+  // Of sequences of all_positions, where these queries and keys are some of their positions; 0:
+  // queries and keys are all there are.
+  std::int64_t query_offset = 0, key_offset = 0, all_positions = 0;
   // If set, dropout's stream is mix(variables->step, dropout_stream), and variables->first_row is
   // added to batch_offset.
   const PassVariables* variables = nullptr;

@@ -203,10 +203,14 @@ class ProbabilityDropout {
     const FloatTag tag;
     const hn::RebindToSigned<FloatTag> integers;
     const std::int64_t heads = args_.all_heads > 0 ? args_.all_heads : args_.heads;
+    const bool some = args_.all_positions > 0;
+    const std::int64_t queries = some ? args_.all_positions : args_.queries;
+    const std::int64_t keys = some ? args_.all_positions : args_.keys;
     const std::int64_t row =
-        ((args_.batch_offset + batch) * heads + args_.head_offset + head) * args_.queries + query;
+        ((args_.batch_offset + batch) * heads + args_.head_offset + head) * queries +
+        args_.query_offset + query;
     const std::uint32_t* bits =
-        words_.fill(static_cast<std::uint64_t>(row * args_.keys + first_key), visible);
+        words_.fill(static_cast<std::uint64_t>(row * keys + args_.key_offset + first_key), visible);
     const auto kept = hn::Set(tag, 1 / (1 - args_.dropout));
     const auto threshold = hn::Set(tag, args_.dropout), unit = hn::Set(tag, 0x1p-24f);
     for (std::int64_t s = 0; s < visible; s += static_cast<std::int64_t>(hn::Lanes(tag))) {

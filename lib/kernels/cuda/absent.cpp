@@ -33,6 +33,9 @@ void attention_forward(const Stream& stream, const AttentionForward&) {
 void attention_backward(const Stream& stream, const AttentionBackward&) {
   absent(stream, "attention_backward");
 }
+void attention_merge(const Stream& stream, const AttentionMerge&) {
+  absent(stream, "attention_merge");
+}
 void copy_blocks(const Stream& stream, const CopyBlocks&) {
   absent(stream, "copy_blocks");
 }

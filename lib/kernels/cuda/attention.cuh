@@ -104,6 +104,11 @@ __device__ __forceinline__ void store_two(T* row, int column, int head_dim, bool
   if (column + 1 < head_dim) row[column + 1] = static_cast<T>(second);
 }
 
+/// From the number of a query's first element to that of the next query's.
+__host__ __device__ __forceinline__ std::int64_t row_elements(const AttentionForward& args) {
+  return args.all_positions > 0 ? args.all_positions : args.keys;
+}
+
 /// Factors of probabilities: 0 with the dropout's probability, else what keeps the mean. Computed
 /// as on the CPU, for the same elements. A block of random words serves four keys in a row; where
 /// no block reaches into the next row, the lanes that hold its four elements compute it once.
@@ -115,7 +120,7 @@ class DropoutFactors {
         variables_(args.variables),
         threshold_(args.dropout),
         scale_(1.0f / (1.0f - args.dropout)),
-        whole_(args.keys % 4 == 0) {}
+        whole_(row_elements(args) % 4 == 0 && args.key_offset % 4 == 0) {}
 
   /// factors: of the lane's four elements of a tile with queries as rows and keys as columns.
   /// upper, lower: numbers of its first elements in both rows. All lanes of the warp take part.
@@ -200,9 +205,11 @@ __device__ __forceinline__ std::uint64_t first_element(const AttentionForward& a
                                                        std::int64_t batch, int head, int query) {
   if (args.variables != nullptr) batch += args.variables->first_row;
   const std::int64_t heads = args.all_heads > 0 ? args.all_heads : args.heads;
+  const std::int64_t queries = args.all_positions > 0 ? args.all_positions : args.queries;
   const std::int64_t row =
-      ((args.batch_offset + batch) * heads + args.head_offset + head) * args.queries + query;
-  return static_cast<std::uint64_t>(row * args.keys);
+      ((args.batch_offset + batch) * heads + args.head_offset + head) * queries +
+      args.query_offset + query;
+  return static_cast<std::uint64_t>(row * row_elements(args) + args.key_offset);
 }
 
 /// Sum or largest over the four lanes that share a row.

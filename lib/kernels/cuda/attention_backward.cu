@@ -201,7 +201,7 @@ class KeyBlock {
   __device__ __forceinline__ void factors_of(float (&factors)[4], int head, int query, int key) {
     const std::uint64_t first =
         first_element(call_.args, batch_, head, query) + static_cast<std::uint64_t>(key);
-    const std::uint64_t second = first + static_cast<std::uint64_t>(call_.keys);
+    const std::uint64_t second = first + static_cast<std::uint64_t>(row_elements(call_.args));
     dropout_.by_key(factors, {first, second, first + 8, second + 8});
   }
 

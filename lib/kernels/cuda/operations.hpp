@@ -9,6 +9,7 @@
 #include "tessera/kernels/activation.hpp"
 #include "tessera/kernels/adamw.hpp"
 #include "tessera/kernels/attention.hpp"
+#include "tessera/kernels/attention_merge.hpp"
 #include "tessera/kernels/copy_blocks.hpp"
 #include "tessera/kernels/cross_entropy.hpp"
 #include "tessera/kernels/cross_entropy_slice.hpp"
@@ -33,6 +34,7 @@ void activation_backward(const Stream& stream, const ActivationBackward& args);
 void adamw(const Stream& stream, const AdamW& args);
 void attention_forward(const Stream& stream, const AttentionForward& args);
 void attention_backward(const Stream& stream, const AttentionBackward& args);
+void attention_merge(const Stream& stream, const AttentionMerge& args);
 /// Attention by cuDNN. False: this call is not for it, and nothing was done. Errors: not_supported
 /// where it was asked for (attention_kernels).
 bool cudnn_attention_forward(const Stream& stream, const AttentionForward& args);

@@ -14,6 +14,7 @@
 #include "tessera/autograd/layer_norm.hpp"
 #include "tessera/autograd/linear.hpp"
 #include "tessera/autograd/reduce_gradient.hpp"
+#include "tessera/autograd/ring_attention.hpp"
 #include "tessera/autograd/ulysses_attention.hpp"
 #include "tessera/base/error.hpp"
 #include "tessera/base/random.hpp"
@@ -85,7 +86,7 @@ Gpt2::Gpt2(const Gpt2Config& config, const ModelOptions& options)
                             to_string(options.dtype)));
   const std::int64_t width = config_.n_embd;
   shares_ = gpt2_shares(config_, options_.tensor);
-  check_sequence_axis(config_, options_);
+  options_.sequence.attention = gpt2_sequence_attention(config_, options_);
   wte_ = vocabulary_table();
   wpe_ = Parameter(Shape{config_.n_positions, width}, normal(config_.initializer_range));
   for (std::int64_t layer = 0; layer < config_.n_layer; ++layer) add_block();
@@ -247,6 +248,8 @@ Value Gpt2::attend(Tape& tape, const Pass& pass, std::int64_t layer, const Value
       .head_offset = shares_.heads.begin,
       .all_heads = config_.n_head};
   if (!pass.shards) return autograd::self_attention(tape, qkv, options);
+  if (options_.sequence.attention == SequenceAttention::ring)
+    return autograd::ring_attention(tape, qkv, options, pass.shards);
   return autograd::ulysses_attention(tape, qkv, options, pass.shards);
 }
 

@@ -13,23 +13,26 @@ std::int64_t Gpt2::training_flops(std::int64_t rows, std::int64_t positions) con
   const std::int64_t heads = shares_.heads.size() * config_.head_dim();
   const std::int64_t layer = 2 * tokens * (4 * width * heads + 2 * width * shares_.inner.size());
   const std::int64_t attention =
-      4 * rows * positions * positions * attention_heads() * config_.head_dim();
+      4 * rows * positions * attention_queries(positions) * config_.head_dim();
   const std::int64_t head = 2 * tokens * width * shares_.vocabulary.size();
   const Gpt2Extent own = extent();
   return 3 * (own.blocks * (layer + attention) + (own.last ? head : 0));
 }
 
-std::int64_t Gpt2::attention_heads() const {
+std::int64_t Gpt2::attention_queries(std::int64_t positions) const {
   const SequenceAxis& axis = options_.sequence;
-  return balanced_share(shares_.heads.size(), axis.size, axis.rank).size();
+  if (axis.attention == SequenceAttention::ring)
+    return token_count(axis, positions) * shares_.heads.size();
+  return positions * balanced_share(shares_.heads.size(), axis.size, axis.rank).size();
 }
 
 std::int64_t Gpt2::attention_bytes(std::int64_t rows, std::int64_t positions) const {
   const auto element = static_cast<std::int64_t>(size_of(options_.dtype));
   const std::int64_t head = config_.head_dim() * element;
   // q, k, v, result; one fp32 number for the backward pass.
-  const std::int64_t whole = rows * positions * attention_heads() * (4 * head + 4);
-  if (options_.sequence.size == 1) return whole;
+  const std::int64_t whole = rows * attention_queries(positions) * (4 * head + 4);
+  const SequenceAxis& axis = options_.sequence;
+  if (axis.size == 1 || axis.attention == SequenceAttention::ring) return whole;
   // Besides, the result for own tokens and all heads.
   return whole + rows * token_count(options_.sequence, positions) * shares_.heads.size() * head;
 }
@@ -78,8 +81,11 @@ std::int64_t Gpt2::activation_bytes(std::int64_t rows, std::int64_t positions) c
   std::int64_t backward = (config_.resid_pdrop > 0 ? 2 : 1) * of.state + of.inner;
   if (options_.recompute == Recompute::selective) backward += of.inner;
   if (options_.recompute == Recompute::full) backward += of.block - of.state;
+  // Targets of own tokens, where other ranks have the others'.
+  const std::int64_t targets =
+      options_.sequence.size > 1 ? 4 * rows * token_count(options_.sequence, positions) : 0;
   // Hidden states before and after, gradient.
-  const std::int64_t head = own.last ? 3 * of.state + of.statistics_of_norm : 0;
+  const std::int64_t head = own.last ? 3 * of.state + of.statistics_of_norm + targets : 0;
   return (own.first ? of.ids : 0) + own.blocks * of.kept +
          std::max(head, own.blocks > 0 ? backward : 0);
 }

@@ -37,17 +37,21 @@ Gpt2Shares gpt2_shares(const Gpt2Config& config, const TensorAxis& axis) {
           share_of_columns(config.inner(), axis), share_of_columns(config.vocab_size, axis)};
 }
 
-void check_sequence_axis(const Gpt2Config& config, const ModelOptions& options) {
+SequenceAttention gpt2_sequence_attention(const Gpt2Config& config, const ModelOptions& options) {
+  const SequenceAxis& axis = options.sequence;
   const std::int64_t fewest = config.n_head / options.tensor.size;
+  const SequenceAttention attention = choose_attention(axis.attention, axis.size, fewest, fewest);
   TESSERA_CHECK(
-      options.sequence.size <= fewest, Code::invalid_config,
-      fmt::format("mesh.sequence is {} but model.n_head is {}{}: ranks that share sequences share "
-                  "the heads of attention, at least one each; a sequence axis of 1 to {} works",
-                  options.sequence.size, config.n_head,
+      attention == SequenceAttention::ring || axis.size <= fewest, Code::invalid_config,
+      fmt::format("mesh.sequence is {} but model.n_head is {}{}: with sequence_attention ulysses "
+                  "ranks share the heads, at least one each; a sequence axis of 1 to {} works, or "
+                  "mesh.sequence_attention ring",
+                  axis.size, config.n_head,
                   options.tensor.size > 1
                       ? fmt::format(", {} on a rank of mesh.tensor {}", fewest, options.tensor.size)
                       : "",
                   fewest));
+  return attention;
 }
 
 Partition split(const TensorAxis& axis, Shape shape, int dimension, std::vector<Interval> kept) {

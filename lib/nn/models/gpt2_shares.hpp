@@ -10,9 +10,9 @@ namespace tessera::nn {
 /// ranks than there are heads, inner columns or tokens, naming the sizes that would work.
 Gpt2Shares gpt2_shares(const Gpt2Config& config, const TensorAxis& axis);
 
-/// Whether a sequence axis can share every tensor rank's heads. Errors: invalid_config, naming the
-/// sizes that would work.
-void check_sequence_axis(const Gpt2Config& config, const ModelOptions& options);
+/// How attention works over the sequence axis. Errors: invalid_config where it cannot share every
+/// tensor rank's heads, naming the sizes that would work.
+SequenceAttention gpt2_sequence_attention(const Gpt2Config& config, const ModelOptions& options);
 
 /// `shape` of which a rank has `kept` of the dimension; whole on an axis of one rank.
 Partition split(const TensorAxis& axis, Shape shape, int dimension, std::vector<Interval> kept);

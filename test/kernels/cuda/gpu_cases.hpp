@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "tessera/kernels/attention.hpp"
+#include "tessera/kernels/attention_merge.hpp"
 #include "tessera/kernels/copy_blocks.hpp"
 
 #include "kernels/cuda/gpu_case.hpp"
@@ -319,8 +320,6 @@ inline GpuCase cross_entropy(DType dtype, std::int64_t rows, std::int64_t column
   return result;
 }
 
-/// In place, on heads of 64.
-/// Of 4 rows.
 /// Heads of a third of the columns leave their neighbours, as before an all-to-all.
 inline GpuCase copy_blocks(DType dtype, std::int64_t rows, std::int64_t columns) {
   GpuCase result("copy_blocks", dtype, rows, columns);
@@ -336,6 +335,25 @@ inline GpuCase copy_blocks(DType dtype, std::int64_t rows, std::int64_t columns)
   return result;
 }
 
+/// Of some more keys, with heads of 64.
+inline GpuCase attention_merge(DType dtype, std::int64_t rows, std::int64_t columns) {
+  constexpr std::int64_t kHead = 64;
+  GpuCase result("attention_merge", dtype, rows, columns);
+  const AttentionMerge args{.part = result.read(dtype, rows * columns),
+                            .part_lse = result.read_floats(rows * columns / kHead),
+                            .sum = result.update_floats(rows * columns),
+                            .lse = result.update_floats(rows * columns / kHead),
+                            .first = false,
+                            .batch = 4,
+                            .queries = rows / 4,
+                            .heads = columns / kHead,
+                            .head_dim = kHead,
+                            .dtype = dtype};
+  result.calls([=](const Stream& stream) { kernels::attention_merge(stream, args); });
+  return result;
+}
+
+/// Of 4 rows.
 inline GpuCase kv_append(DType dtype, std::int64_t rows, std::int64_t columns) {
   GpuCase result("kv_append", dtype, rows, columns);
   const KvAppend args{.keys = result.read(dtype, rows * columns),
@@ -353,6 +371,7 @@ inline GpuCase kv_append(DType dtype, std::int64_t rows, std::int64_t columns) {
   return result;
 }
 
+/// In place, on heads of 64.
 inline GpuCase rotary(DType dtype, std::int64_t rows, std::int64_t columns) {
   constexpr std::int64_t kHead = 64;
   GpuCase result("rotary", dtype, rows, columns);

@@ -107,8 +107,8 @@ class Gpt2 final : public Model {
 
   /// This rank computes alone.
   bool is_whole() const { return options_.tensor.size == 1 && options_.sequence.size == 1; }
-  /// Heads whose attention this rank computes, for all positions.
-  std::int64_t attention_heads() const;
+  /// Pairs of a row's queries and heads whose attention this rank computes.
+  std::int64_t attention_queries(std::int64_t positions) const;
   /// What attention keeps for the backward pass.
   std::int64_t attention_bytes(std::int64_t rows, std::int64_t positions) const;
   Pass training_pass(const Batch& batch) const;
