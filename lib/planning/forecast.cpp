@@ -6,6 +6,7 @@
 
 #include "tessera/base/shape.hpp"
 #include "tessera/engine/estimate.hpp"
+#include "tessera/nn/sequence_axis.hpp"
 
 namespace tessera::planning {
 namespace {
@@ -126,13 +127,15 @@ class Accountant {
   }
   double all_reduce_bytes() const { return 2 * (tensor() - 1) * state_bytes() / tensor(); }
 
-  /// Of the cheaper of Ulysses and ring attention.
+  /// Of the attention that training chooses.
   double sequence_bytes(bool of_forward) const {
-    const double c = sequence(), width = state_bytes() / tensor();
-    const double again = of_forward || layout_.recompute != Recompute::full ? 0 : 1;
-    const double ulysses = (c - 1) / c * 4 * width * (1 + again);
-    const double ring = (c - 1) * 2 * width * (of_forward ? 1 : 2 + again);
-    return std::min(ulysses, ring);
+    const auto kind = nn::choose_attention(nn::SequenceAttention::automatic, sequence(),
+                                           model_.heads / tensor(), model_.heads / tensor());
+    const std::int64_t heads = split(model_.heads);
+    const auto sent = nn::attention_traffic(kind, sequence(), heads, heads);
+    const double again = layout_.recompute == Recompute::full ? sent.forward : 0;
+    return (of_forward ? sent.forward : sent.backward + again) * state_bytes() /
+           static_cast<double>(model_.heads);
   }
 
   double message_bytes() const {

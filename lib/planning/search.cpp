@@ -25,8 +25,7 @@ class Search {
     };
     for (const int tensor : divisors(ranks, limit(most.tensor, work_.model.heads)))
       for (const int sequence :
-           divisors(ranks / tensor,
-                    limit(most.sequence, std::min(work_.model.heads / tensor, work_.length))))
+           divisors(ranks / tensor, limit(most.sequence, longest_sequence_axis(tensor))))
         for (const int pipeline :
              divisors(ranks / tensor / sequence, limit(most.pipeline, work_.model.layers))) {
           const int data = ranks / tensor / sequence / pipeline;
@@ -39,6 +38,11 @@ class Search {
   }
 
  private:
+  /// A head on each rank, or for a ring two tokens.
+  std::int64_t longest_sequence_axis(int tensor) const {
+    return std::max(std::min(work_.model.heads / tensor, work_.length), work_.length / 2);
+  }
+
   void try_mesh(const MeshShape& mesh) {
     std::vector<Plan> best;
     const std::int64_t rows = work_.batch / mesh.data;

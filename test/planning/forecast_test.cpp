@@ -137,6 +137,13 @@ TEST(ForecastTest, TrafficFollowsTheFormulas) {
   EXPECT_EQ(found.traffic.pipeline, 2 * 2 * state / 2);
   // Ulysses, forward and backward: (c - 1) / c of 4 states of the shard, in 2 layers of a stage
   EXPECT_EQ(found.traffic.sequence, 2 * 2 * 2 * 0.5 * 4 * state / 2);
+  // More ranks than heads: keys and values pass by all of them, backward with their gradients.
+  layout.mesh = {1, 2, 8, 1};
+  found = forecast(work, find_machine("h100"), layout);
+  EXPECT_EQ(found.traffic.sequence, 2 * 4 * 3 * 7 * 2 * state / 8);
+  layout.recompute = config::Recompute::full;
+  found = forecast(work, find_machine("h100"), layout);
+  EXPECT_EQ(found.traffic.sequence, 2 * 4 * 4 * 7 * 2 * state / 8);
 }
 
 TEST(ForecastTest, StagesOfZeroTradeMemoryForTraffic) {

@@ -50,6 +50,21 @@ TEST(SearchTest, UsesOnlyTheAxesItMay) {
   }
 }
 
+TEST(SearchTest, RingsShareSequencesAmongMoreRanksThanHeads) {
+  Workload work = gpt3(1);
+  work.model.heads = 4;
+  const auto largest = [&](std::int64_t length) {
+    work.length = length;
+    int ranks = 0;
+    for (const Plan& plan :
+         search_plans(work, find_machine("h100"), 16, 100000 * kGB, {1, 1, 1 << 20, 1}).plans)
+      ranks = std::max(ranks, plan.layout.mesh.sequence);
+    return ranks;
+  };
+  EXPECT_EQ(largest(1 << 17), 16);
+  EXPECT_EQ(largest(16), 0) << "two tokens a rank are the least";
+}
+
 TEST(SearchTest, ABatchThatNoDataAxisDividesIsTold) {
   const SearchResult found =
       search_plans(gpt3(3), find_machine("h100"), 8, 80 * kGB, {1, 1 << 20, 1, 1});
