@@ -359,6 +359,7 @@ TESSERA_API tessera_code tessera_network_save(tessera_network* network, const ch
 /// The same beside training: returns when the file is begun, whose content is the network as it is
 /// now; the following steps have the same bits, and may be slower. Needs memory for a copy of what
 /// it saves. Waits for the save before, of which there is one at a time, and fails if that failed.
+/// MPI_Finalize waits too; what failed then is a warning.
 TESSERA_API tessera_code tessera_network_save_async(tessera_network* network, const char* path,
                                                     const char* client_state);
 /// Waits until the file is there. TESSERA_IO: why the last save_async left none; said once. Without

@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "tessera/comm/communicator.hpp"
 #include "tessera/comm/mesh.hpp"
@@ -19,11 +20,26 @@ namespace tessera::c {
 /// A runtime, and whether it is open: not any more once the host has finalised MPI.
 struct Session {
   Session(MPI_Comm communicator, const CommOptions& options) : runtime(communicator, options) {
-    runtime.on_finalize([this] { open = false; });
+    runtime.on_finalize([this] {
+      finish_saves();
+      open = false;
+    });
+  }
+
+  void add(const std::shared_ptr<engine::Learner>& learner) {
+    std::erase_if(learners, [](const auto& one) { return one.expired(); });
+    learners.push_back(learner);
   }
 
   bool open = true;
+  /// In the order in which they were made, the same on every rank. Before the runtime, whose end
+  /// looks at it.
+  std::vector<std::weak_ptr<engine::Learner>> learners;
   Runtime runtime;
+
+ private:
+  /// Those that are under way read memory that goes with MPI. Collective.
+  void finish_saves() noexcept;
 };
 
 /// What the handles have in common: an owner of the session, and a value that needs it.

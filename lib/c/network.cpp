@@ -66,7 +66,9 @@ tessera_network make_network(const tessera_runtime& runtime,
     layers = given_layers(given);
   });
   auto learner = std::make_unique<engine::Learner>(*group, config, std::move(layers));
-  return {{runtime.session, keeping(std::move(group), std::move(learner))}, {}};
+  auto kept = keeping(std::move(group), std::move(learner));
+  runtime.session->add(kept);
+  return {{runtime.session, std::move(kept)}, {}};
 }
 
 engine::Learner& learner_of(tessera_network* network) {

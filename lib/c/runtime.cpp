@@ -9,6 +9,19 @@
 #include "comm/session.hpp"
 
 namespace tessera::c {
+
+void Session::finish_saves() noexcept {
+  const tessera_code code = guard([this] {
+    for (const auto& one : learners) {
+      const auto learner = one.lock();
+      if (!learner) continue;
+      const auto saved = learner->engine().finish_save();
+      if (saved && !saved->error.empty()) log_warning("not saved: " + saved->error);
+    }
+  });
+  if (code != TESSERA_OK) log_warning(std::string("not saved: ") + tessera_last_error());
+}
+
 namespace {
 
 CommOptions comm_options(const tessera_runtime_options& given) {

@@ -101,6 +101,28 @@ static void host_finalises_first(int* argc, char*** argv) {
   expect(strstr(tessera_last_error(), "MPI_Finalize") != NULL, "the reason");
 }
 
+// A network that is being saved when the host finalises MPI: the file gets there.
+static void host_finalises_while_saving(int* argc, char*** argv) {
+  const char* const path = "while-saving.h5";
+  MPI_Init(argc, argv);
+  tessera_runtime* runtime = NULL;
+  tessera_network* network = NULL;
+  const tessera_network_options options = {
+      .struct_size = sizeof options,
+      .config = "model: {model_type: mlp, layer_sizes: [100, 700, 700, 1]}"};
+  remove(path);
+  ok(tessera_runtime_create(MPI_COMM_WORLD, NULL, &runtime), "create");
+  ok(tessera_network_create(runtime, &options, &network), "network");
+  ok(tessera_network_save_async(network, path, NULL), "save");
+  MPI_Finalize();
+  FILE* file = fopen(path, "rb");
+  expect(file != NULL, "there is the file");
+  if (file != NULL) fclose(file);
+  expect(tessera_network_finish_save(network) == TESSERA_INVALID_ARGUMENT, "too late to ask");
+  ok(tessera_network_destroy(&network), "destroy the network after MPI");
+  ok(tessera_runtime_destroy(&runtime), "destroy the runtime after MPI");
+}
+
 static void library_begins(int host_ends) {
   tessera_runtime* runtime = NULL;
   int initialized = 0;
@@ -120,6 +142,8 @@ int main(int argc, char** argv) {
     host_begins_and_ends(&argc, &argv);
   else if (strcmp(mode, "host-finalises-first") == 0)
     host_finalises_first(&argc, &argv);
+  else if (strcmp(mode, "host-finalises-while-saving") == 0)
+    host_finalises_while_saving(&argc, &argv);
   else if (strcmp(mode, "library-begins") == 0)
     library_begins(0);
   else if (strcmp(mode, "library-begins-host-ends") == 0)
