@@ -177,6 +177,14 @@ void BaseCommunicator::compare_over_ranks(const Signature& signature) {
     }
 }
 
+ScopedSpan BaseCommunicator::record(const Signature& signature, std::int64_t bytes) const {
+  return {SpanKind::communication, signature.operation, [&] {
+            return SpanDetails{.peer = signature.root,
+                               .bytes = bytes >= 0 ? bytes : signature.bytes(),
+                               .group = name()};
+          }};
+}
+
 Work BaseCommunicator::finish(const Signature& signature, Started operation) {
   if (!operation) return {};
   operation->signature = signature;
@@ -197,6 +205,7 @@ Work BaseCommunicator::all_reduce(void* data, std::int64_t count, DType dtype, R
   begin(signature, stream);
   if (size() == 1 || count == 0) return {};
   count_all_reduce("all_reduce", count, width_of(dtype));
+  const ScopedSpan span = record(signature);
   if (!stream.device().is_cpu())
     return device_->all_reduce({signature, stream}, bytes_of(data), count);
   return finish(signature, start_all_reduce(bytes_of(data), count, dtype, reduction));
@@ -208,6 +217,7 @@ void BaseCommunicator::all_reduce_scalars_raw(void* values, std::int64_t count, 
   begin(signature, Stream());
   if (size() == 1 || count == 0) return;
   count_all_reduce("scalars", count, width_of(dtype));
+  const ScopedSpan span = record(signature);
   finish(signature, start_all_reduce(bytes_of(values), count, dtype, reduction)).wait();
 }
 
@@ -218,6 +228,7 @@ Work BaseCommunicator::run_reduce_scatter(std::vector<Part> parts, const Signatu
   std::erase_if(parts, [&](const Part& part) { return part.pieces.total(size()) == 0; });
   if (parts.empty()) return {};
   if (size() > 1) traffic_.add("reduce_scatter", elements * width_of(signature.dtype), size() - 1);
+  const ScopedSpan span = record(signature);
   if (!stream.device().is_cpu()) return device_->reduce_scatter({signature, stream}, parts);
   return finish(signature, start_reduce_scatter(std::move(parts), signature.dtype,
                                                 static_cast<Reduction>(signature.reduction)));
@@ -230,6 +241,7 @@ Work BaseCommunicator::run_all_gather(std::vector<Part> parts, const Signature& 
   std::erase_if(parts, [&](const Part& part) { return part.pieces.total(size()) == 0; });
   if (parts.empty()) return {};
   if (size() > 1) traffic_.add("all_gather", elements * width_of(signature.dtype), size() - 1);
+  const ScopedSpan span = record(signature);
   if (!stream.device().is_cpu()) return device_->all_gather({signature, stream}, parts);
   return finish(signature, start_all_gather(std::move(parts), signature.dtype));
 }
@@ -290,6 +302,7 @@ Work BaseCommunicator::broadcast(void* data, std::int64_t count, DType dtype, in
   if (size() == 1 || count == 0) return {};
   const std::int64_t bytes = checked_multiply(count, width_of(dtype));
   if (rank() == root) traffic_.add("broadcast", (size() - 1) * bytes, size() - 1);
+  const ScopedSpan span = record(signature);
   if (!stream.device().is_cpu())
     return device_->broadcast({signature, stream}, bytes_of(data), bytes, root);
   return finish(signature, start_broadcast(bytes_of(data), bytes, root));
@@ -308,6 +321,7 @@ Work BaseCommunicator::all_to_all_v(const void* send, std::span<const std::int64
                             out.length(rank()), in.length(rank())));
   begin(signature, stream);
   if (size() > 1) traffic_.add("all_to_all", out.total(size()) - out.length(rank()), size() - 1);
+  const ScopedSpan span = record(signature, out.total(size()));
   if (!stream.device().is_cpu())
     return device_->all_to_all({signature, stream}, bytes_of(send), out, bytes_of(receive), in);
   return finish(signature,
@@ -321,6 +335,7 @@ Work BaseCommunicator::send(const void* data, std::int64_t count, DType dtype, i
   group_->check_usable("send");
   const std::int64_t bytes = checked_multiply(count, width_of(dtype));
   if (to != rank()) traffic_.add("send", bytes, 1);
+  const ScopedSpan span = record(signature);
   if (!stream.device().is_cpu())
     return opened(signature, stream.device())
         .send({signature, stream}, bytes_of(data), bytes, to, tag);
@@ -335,6 +350,7 @@ Work BaseCommunicator::receive(void* data, std::int64_t count, DType dtype, int 
   const Signature signature{"receive", count, dtype, -1, from};
   check_count("receive", count);
   group_->check_usable("receive");
+  const ScopedSpan span = record(signature);
   if (!stream.device().is_cpu())
     return opened(signature, stream.device())
         .receive({signature, stream}, bytes_of(data), checked_multiply(count, width_of(dtype)),
@@ -348,16 +364,22 @@ Work BaseCommunicator::receive(void* data, std::int64_t count, DType dtype, int 
 void BaseCommunicator::barrier() {
   const Signature signature{"barrier"};
   begin(signature);
-  if (size() > 1) finish(signature, start_barrier()).wait();
+  if (size() == 1) return;
+  const ScopedSpan span = record(signature);
+  finish(signature, start_barrier()).wait();
 }
 
 std::vector<std::string> BaseCommunicator::all_gather_text(const std::string& text) {
-  begin({"all_gather_text"});
+  const Signature signature{"all_gather_text"};
+  begin(signature);
+  const ScopedSpan span = record(signature, std::ssize(text));
   return group_->all_gather_text(text);
 }
 
 std::string BaseCommunicator::broadcast_text(const std::string& text, int root) {
-  begin({"broadcast_text", -1, DType::uint8, -1, root});
+  const Signature signature{"broadcast_text", -1, DType::uint8, -1, root};
+  begin(signature);
+  const ScopedSpan span = record(signature);
   return group_->broadcast_text(text, root);
 }
 

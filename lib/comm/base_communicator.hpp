@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "tessera/base/timeline.hpp"
 #include "tessera/comm/communicator.hpp"
 
 #include "comm/fold.hpp"
@@ -131,6 +132,8 @@ class BaseCommunicator : public Communicator {
 
  private:
   void begin(const Signature& signature);
+  /// The time that this rank spends in a call, up to the end of the scope.
+  ScopedSpan record(const Signature& signature, std::int64_t bytes = -1) const;
   void begin(const Signature& signature, const Stream& stream);
   DeviceTransport& on_device(Device device);
   DeviceTransport& opened(const Signature& signature, Device device);

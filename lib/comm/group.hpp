@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "tessera/base/timeline.hpp"
 #include "tessera/comm/node_map.hpp"
 #include "tessera/comm/runtime.hpp"
 
@@ -138,6 +139,8 @@ inline void spin_pause() {
 template <typename Ready>
 void Group::await(Ready&& ready, const Waiting& waiting) {
   if (ready()) return;
+  const ScopedSpan span(SpanKind::idle, "wait",
+                        [&] { return SpanDetails{.group = name_, .label = waiting.describe()}; });
   Patience patience(*environment_);
   while (!ready()) {
     environment_->progress_all();

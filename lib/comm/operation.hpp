@@ -21,6 +21,10 @@ struct Signature {
 
   /// "all_reduce (sum) of 10 fp32"
   std::string describe() const;
+  /// Of its elements; negative if it has none.
+  std::int64_t bytes() const {
+    return count < 0 ? -1 : count * static_cast<std::int64_t>(size_of(dtype));
+  }
 };
 
 /// One operation in the queue of a communicator.
@@ -35,6 +39,7 @@ class Operation {
   virtual std::vector<int> missing() const { return {}; }
 
   Signature signature;
+  std::int64_t called = 0;  ///< by Timeline::now(), for what is recorded; else 0
 };
 
 }  // namespace tessera::comm

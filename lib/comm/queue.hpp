@@ -41,6 +41,9 @@ class OperationQueue : public std::enable_shared_from_this<OperationQueue> {
  private:
   friend class MessageState;
   void advance();
+  bool execute(Operation& operation);
+  bool execute_message(Operation& message);
+  void note_done(Operation& operation);
 
   std::shared_ptr<Group> group_;
   std::deque<std::shared_ptr<Operation>> pending_;

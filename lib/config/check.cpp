@@ -9,6 +9,7 @@
 #include <fmt/format.h>
 
 #include "config/parse.hpp"
+#include "config/step_range.hpp"
 #include "config/table.hpp"
 #include "config/values.hpp"
 
@@ -27,6 +28,7 @@ class Checker {
       check_length();
       check_nodes();
       check_graph();
+      check_timeline();
       name_folder();
     }
     check_engine();
@@ -88,6 +90,15 @@ class Checker {
           "{}: `run.cuda_graph` is true, but `{}` is {} ({}), where gradients and "
           "parameters do not keep their places; use stage 0 or 1",
           values_.place("run.cuda_graph"), stage, *values_.integer(stage), values_.place(stage)));
+  }
+
+  void check_timeline() {
+    const Node steps = values_.get("run.timeline");
+    if (steps.text == "none" || parse_step_range(steps)) return;
+    wrong(fmt::format(
+        "{}: `run.timeline` is {}; it must be the steps to record, counted from 1, such as `steps "
+        "3-5` or `step 3`, or none",
+        values_.place("run.timeline"), describe(steps)));
   }
 
   void check_length() {

@@ -5,6 +5,7 @@
 
 #include "tessera/base/error.hpp"
 
+#include "config/step_range.hpp"
 #include "config/values.hpp"
 
 namespace tessera::config {
@@ -59,6 +60,7 @@ void project_run(Values& values, RunSection& run) {
   run.measure_products = values.flag("run.measure_products");
   run.cuda_graph = values.flag("run.cuda_graph");
   run.threads = static_cast<int>(values.integer("run.threads").value_or(0));
+  run.timeline = parse_step_range(values.get("run.timeline"));
   run.log_every = values.integer("run.log_every").value_or(10);
 }
 

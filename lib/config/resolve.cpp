@@ -14,6 +14,7 @@
 
 #include "config/mesh.hpp"
 #include "config/project.hpp"
+#include "config/step_range.hpp"
 #include "config/values.hpp"
 
 namespace tessera::config {
@@ -161,6 +162,10 @@ class Resolver {
                      values_.integer("run.tokens") ? "run.tokens / (batch × sequence length)"
                                                    : "run.epochs × sequences / batch");
     }
+    const auto recorded = parse_step_range(values_.get("run.timeline"));
+    if (recorded && recorded->last > steps)
+      refuse("run.timeline", fmt::format("`run.timeline` is {}, but the run has {} steps",
+                                         describe(values_.get("run.timeline")), steps));
     const std::string total = fmt::format("{}total_num_steps", kSchedule);
     if (Entry* entry = values_.find(total); entry != nullptr && entry->automatic)
       values_.derive(total, make_integer(steps), "the length of the run");

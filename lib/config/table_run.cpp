@@ -53,6 +53,11 @@ void add_run(RowList& rows) {
                  "Threads of a rank. auto: the node's cores, divided among its ranks.");
   rows.supported("log_every", integer(1).or_auto(), "\"auto\"",
                  "Steps between progress lines. auto: engine.steps_per_print, else 10.");
+  rows.supported(
+      "timeline", any_text().or_(integer(1)), "\"none\"",
+      "Steps of which every rank records what it does when, e.g. `steps 3-5` or `step "
+      "3`: `timeline.json` in the run's folder, for ui.perfetto.dev. Changes no bit of a "
+      "result.");
   rows.section("run.checkpoint");
   rows.supported("every", integer(0), "1000",
                  "Steps between checkpoints; 0: only at the end, which is always saved.");

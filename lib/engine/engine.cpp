@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include "tessera/base/error.hpp"
+#include "tessera/base/timeline.hpp"
 #include "tessera/device/cuda.hpp"
 #include "tessera/parallel/evaluation.hpp"
 #include "tessera/parallel/model_state.hpp"
@@ -72,7 +73,8 @@ std::vector<Communicator*> Engine::communicators() {
 std::vector<autograd::Loss> Engine::run_micro_batches(std::span<const nn::Batch> batches) {
   if (pipeline_) return run_stages(batches);
   std::vector<autograd::Loss> losses;
-  for (const nn::Batch& batch : batches) losses.push_back(run_micro_batch(batch));
+  for (const nn::Batch& batch : batches)
+    losses.push_back(run_micro_batch(batch, static_cast<int>(losses.size())));
   return losses;
 }
 
@@ -87,16 +89,22 @@ std::vector<autograd::Loss> Engine::run_stages(std::span<const nn::Batch> batche
   });
 }
 
-autograd::Loss Engine::run_micro_batch(const nn::Batch& batch) {
+autograd::Loss Engine::run_micro_batch(const nn::Batch& batch, int number) {
   const bool recorded = recorded_pass_ && recorded_pass_->takes(batch);
-  const autograd::Loss loss = recorded ? recorded_pass_->run(batch) : run_pass(batch);
+  const autograd::Loss loss = recorded ? recorded_pass_->run(batch) : run_pass(batch, number);
   optimizer_.end_micro_batch();
   return loss;
 }
 
-autograd::Loss Engine::run_pass(const nn::Batch& batch) {
+autograd::Loss Engine::run_pass(const nn::Batch& batch, int number) {
+  const auto details = [number] { return SpanDetails{.micro_batch = number}; };
   autograd::Tape tape(autograd::Recording::on, &binding_, stream_);
-  const autograd::Loss loss = model_.forward_loss(tape, batch.on(stream_));
+  autograd::Loss loss;
+  {
+    const ScopedSpan span(SpanKind::forward, "forward", details);
+    loss = model_.forward_loss(tape, batch.on(stream_));
+  }
+  const ScopedSpan span(SpanKind::backward, "backward", details);
   tape.backward();
   return loss;
 }
@@ -142,6 +150,7 @@ void Engine::launch_update(Flight& flight) {
     return zero::StepInput{rates.lr, rates.momentum, flight.start.loss_scale};
   };
   wait_for_copy();
+  const ScopedSpan span(SpanKind::optimizer, "optimizer step");
   optimizer_.start_step(input(flight.rates), input(flight.rates_after_skip));
 }
 
@@ -166,6 +175,7 @@ StepStart Engine::start_step(std::span<nn::Batch> micro_batches, std::vector<dou
 }
 
 StepOutcome Engine::land() {
+  const ScopedSpan span(SpanKind::optimizer, "finish step");
   const Flight flight = std::move(flights_.front());
   flights_.pop_front();
   StepOutcome outcome;

@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include "tessera/base/error.hpp"
+#include "tessera/base/timeline.hpp"
 #include "tessera/device/cuda.hpp"
 #include "tessera/kernels/gemm.hpp"
 #include "tessera/kernels/pass_variables.hpp"
@@ -124,6 +125,7 @@ void RecordedPass::hand_over(const Shape& shape) {
 
 autograd::Loss RecordedPass::run(const nn::Batch& batch) {
   const StreamScope scope(stream_);
+  const ScopedSpan span(SpanKind::backward, "forward and backward");
   Shape& shape = shape_of(batch);
   fill(shape, batch);
   // The first run is what chooses algorithms, makes handles and fills the arena.

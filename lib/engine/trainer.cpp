@@ -14,6 +14,7 @@
 #include "tessera/base/file.hpp"
 #include "tessera/base/log.hpp"
 #include "tessera/base/number_format.hpp"
+#include "tessera/base/timeline.hpp"
 #include "tessera/base/timer.hpp"
 #include "tessera/config/compare.hpp"
 #include "tessera/config/reader.hpp"
@@ -36,6 +37,7 @@
 #include "engine/event_log.hpp"
 #include "engine/metrics_file.hpp"
 #include "engine/run_report.hpp"
+#include "engine/step_timeline.hpp"
 
 namespace tessera::engine {
 namespace {
@@ -59,6 +61,8 @@ class Trainer {
   void start();
   void load();
   Stop loop();
+  Stop run_step();
+  std::vector<nn::Batch> next_batches();
   StepStart start_step();
   /// Waits for steps until no more than `most` are under way, and records them.
   void finish_steps(int most);
@@ -83,6 +87,7 @@ class Trainer {
   RunSetup setup_;
   std::optional<Engine> engine_;
   std::optional<Progress> progress_;
+  std::optional<StepTimeline> timeline_;
   std::optional<double> validation_loss_;
   std::optional<StopSignals> signals_;
   Timer elapsed_;
@@ -187,9 +192,11 @@ void Trainer::start() {
   const std::int64_t last =
       request_.stop_after > 0 ? std::min(request_.stop_after, total_steps()) : total_steps();
   progress_.emplace(engine_->step(), last, limit);
+  timeline_.emplace(runtime_, setup_, folder_.timeline());
 }
 
-StepStart Trainer::start_step() {
+std::vector<nn::Batch> Trainer::next_batches() {
+  const ScopedSpan span(SpanKind::input, "input");
   const config::Batch& sizes = setup_.config.engine.batch;
   const std::int64_t length = setup_.config.data.sequence_length;
   const data::BatchShape shape{sizes.micro, engine_->data_ranks(), sizes.accumulation};
@@ -203,6 +210,11 @@ StepStart Trainer::start_step() {
                        batch.ids.as<std::int32_t>(), batch.targets.as<std::int32_t>());
     batches.push_back(std::move(batch));
   }
+  return batches;
+}
+
+StepStart Trainer::start_step() {
+  std::vector<nn::Batch> batches = next_batches();
   const auto& minutes = setup_.config.run.minutes;
   const bool time_is_up = root() && minutes && elapsed_.seconds() >= *minutes * 60;
   const bool stop_asked = signals_ && signals_->requested();
@@ -294,6 +306,7 @@ Stop Trainer::reason_to_stop(const StepStart& step) const {
 }
 
 double Trainer::validate() {
+  const ScopedSpan span(SpanKind::validation, "validation");
   const config::RunConfig& config = setup_.config;
   std::int64_t rows = setup_.validation->size();
   if (config.run.validate.batches > 0)
@@ -319,27 +332,37 @@ void Trainer::validate_and_record(std::int64_t step) {
 }
 
 void Trainer::save(bool last) {
+  const ScopedSpan span(SpanKind::checkpoint, "checkpoint");
   checkpoints_.save(*engine_, config::to_yaml(setup_.config), last);
 }
 
 Stop Trainer::loop() {
+  for (;;) {
+    timeline_->before(engine_->step() + 1);
+    const Stop stop = run_step();
+    timeline_->after(engine_->step(), stop != Stop::no);
+    if (stop != Stop::no) return stop;
+  }
+}
+
+Stop Trainer::run_step() {
+  const ScopedSpan span(SpanKind::step, "step",
+                        [&] { return SpanDetails{.step = engine_->step() + 1}; });
   const config::RunSection& run = setup_.config.run;
   const auto is_due = [](std::int64_t step, std::int64_t every) {
     return every > 0 && step % every == 0;
   };
-  for (;;) {
-    if (engine_->unfinished_steps() == 0) since_outcome_.restart();
-    const StepStart step = start_step();
-    const Stop stop = reason_to_stop(step);
-    const bool validates =
-        setup_.validation && (stop == Stop::finished || is_due(step.step, run.validate.every));
-    const bool saves = stop != Stop::no || is_due(step.step, run.checkpoint.every);
-    finish_steps(validates || saves ? 0 : engine_->steps_ahead());
-    if (validates) validate_and_record(step.step);
-    if (step.saved) checkpoints_.note_saved(*step.saved);
-    if (saves) save(stop != Stop::no);
-    if (stop != Stop::no) return stop;
-  }
+  if (engine_->unfinished_steps() == 0) since_outcome_.restart();
+  const StepStart step = start_step();
+  const Stop stop = reason_to_stop(step);
+  const bool validates =
+      setup_.validation && (stop == Stop::finished || is_due(step.step, run.validate.every));
+  const bool saves = stop != Stop::no || is_due(step.step, run.checkpoint.every);
+  finish_steps(validates || saves ? 0 : engine_->steps_ahead());
+  if (validates) validate_and_record(step.step);
+  if (step.saved) checkpoints_.note_saved(*step.saved);
+  if (saves) save(stop != Stop::no);
+  return stop;
 }
 
 void Trainer::finish(Stop stop) {

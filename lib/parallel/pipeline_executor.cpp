@@ -10,6 +10,7 @@
 #include "tessera/base/error.hpp"
 #include "tessera/base/timer.hpp"
 
+#include "parallel/pipeline/action_span.hpp"
 #include "parallel/pipeline/stage_link.hpp"
 
 namespace tessera::parallel {
@@ -206,6 +207,7 @@ std::vector<autograd::Loss> PipelineExecutor::run(
   const Timer timer;
   for (const PipelineAction& action :
        schedule_.actions[static_cast<std::size_t>(network_.pipeline().rank)]) {
+    const ScopedSpan span = record_span(action);
     const double begin = timer.seconds();
     run.execute(action);
     record_.entries.push_back({action, begin, timer.seconds()});

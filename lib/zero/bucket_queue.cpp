@@ -8,12 +8,14 @@
 #include <utility>
 
 #include "tessera/base/log.hpp"
+#include "tessera/base/timeline.hpp"
 
 namespace tessera::zero {
 
-BucketQueue::BucketQueue(std::vector<Bucket> plan, bool overlap, int slots, Start start,
-                         Complete complete)
-    : plan_(std::move(plan)),
+BucketQueue::BucketQueue(const char* work, std::vector<Bucket> plan, bool overlap, int slots,
+                         Start start, Complete complete)
+    : work_(work),
+      plan_(std::move(plan)),
       overlap_(overlap),
       slots_(slots),
       start_(std::move(start)),
@@ -46,6 +48,7 @@ bool BucketQueue::next_is_ready() const {
 }
 
 void BucketQueue::launch_next() {
+  const ScopedSpan span(SpanKind::communication, work_);
   if (slots_ > 0 && in_flight_.size() == static_cast<std::size_t>(slots_)) complete_oldest();
   const int slot = slots_ > 0 ? static_cast<int>(next_ % static_cast<std::size_t>(slots_)) : 0;
   in_flight_.push_back({next_, slot, start_(plan_[next_], slot)});
@@ -54,6 +57,7 @@ void BucketQueue::launch_next() {
 }
 
 void BucketQueue::complete_oldest() {
+  const ScopedSpan span(SpanKind::communication, work_);
   Flight flight = std::move(in_flight_.front());
   in_flight_.pop_front();
   flight.work.wait();

@@ -22,8 +22,10 @@ class BucketQueue {
   using Start = std::function<Work(const Bucket&, int slot)>;
   using Complete = std::function<void(const Bucket&, int slot)>;
 
-  /// At most `slots` buckets are under way; 0: any number, and slot is always 0.
-  BucketQueue(std::vector<Bucket> plan, bool overlap, int slots, Start start, Complete complete);
+  /// At most `slots` buckets are under way; 0: any number, and slot is always 0. `work`, static
+  /// text, is what a recorded timeline calls it.
+  BucketQueue(const char* work, std::vector<Bucket> plan, bool overlap, int slots, Start start,
+              Complete complete);
   /// Waits for what is under way, except while an exception unwinds: peers may have stopped.
   ~BucketQueue();
   BucketQueue(const BucketQueue&) = delete;
@@ -51,6 +53,7 @@ class BucketQueue {
   bool next_is_ready() const;
   void begin_anew();
 
+  const char* work_;
   std::vector<Bucket> plan_;
   bool overlap_;
   int slots_;

@@ -19,7 +19,7 @@ class LentGradients : public GradientStore, private UnitArrays {
         plan_(plan_slices(context.layout, context.options.reduce_bucket_size, true)),
         reduction_(context, plan_, *this),
         queue_(
-            plan_, context.options.overlap, reduction_.slots(),
+            "reduction", plan_, context.options.overlap, reduction_.slots(),
             [this](const Bucket& bucket, int slot) { return reduction_.start(bucket, slot); },
             [this](const Bucket& bucket, int slot) { reduction_.complete(bucket, slot); }) {
     if (rounds())

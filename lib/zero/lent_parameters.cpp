@@ -18,7 +18,7 @@ class LentParameters : public ParameterStore {
         staging_(context, plan_, context.holds_whole_states() ? 0 : kStagingBuffers,
                  context.dtype()),
         queue_(
-            plan_, context.options.overlap, staging_.slots(),
+            "gather", plan_, context.options.overlap, staging_.slots(),
             [this](const Bucket& bucket, int slot) { return start(bucket, slot); },
             [this](const Bucket& bucket, int slot) { complete(bucket, slot); }) {}
 

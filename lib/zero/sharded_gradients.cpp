@@ -97,7 +97,7 @@ void ShardedGradients::plan_queue() {
   std::vector<Bucket> plan = plan_slices(context_.layout, options.reduce_bucket_size, true);
   if (!staged()) {
     queue_.emplace(
-        std::move(plan), options.overlap, 0,
+        "reduction", std::move(plan), options.overlap, 0,
         [this](const Bucket& bucket, int) { return start_in_place(bucket); },
         [this](const Bucket& bucket, int) {
           add_in_place(bucket);
@@ -107,7 +107,7 @@ void ShardedGradients::plan_queue() {
   }
   staged_reduction_.emplace(context_, plan, static_cast<UnitArrays&>(*this));
   queue_.emplace(
-      std::move(plan), options.overlap, staged_reduction_->slots(),
+      "reduction", std::move(plan), options.overlap, staged_reduction_->slots(),
       [this](const Bucket& bucket, int slot) { return staged_reduction_->start(bucket, slot); },
       [this](const Bucket& bucket, int slot) {
         staged_reduction_->complete(bucket, slot);

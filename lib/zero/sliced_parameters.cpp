@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "tessera/base/log.hpp"
+#include "tessera/base/timeline.hpp"
 #include "tessera/comm/work.hpp"
 
 #include "zero/parameter_store.hpp"
@@ -93,6 +94,8 @@ void SlicedParameters::gather(int unit) {
   Unit& at = units_[static_cast<std::size_t>(unit)];
   const std::int64_t padded = context_.layout.unit(unit).padded;
   if (padded == 0 || at.in_use) return;
+  const ScopedSpan span(SpanKind::communication, "gather",
+                        [&] { return SpanDetails{.label = context_.layout.unit(unit).name}; });
   if (at.whole)
     ahead_ -= padded;
   else

@@ -102,13 +102,14 @@ void WholeGradients::plan_queue() {
   const bool overlap = context_.options.overlap;
   if (!staged()) {
     queue_.emplace(
-        plan(), overlap, 0, [this](const Bucket& bucket, int) { return start_in_place(bucket); },
+        "reduction", plan(), overlap, 0,
+        [this](const Bucket& bucket, int) { return start_in_place(bucket); },
         [this](const Bucket& bucket, int) { complete_in_place(bucket); });
     return;
   }
   staged_reduction_.emplace(context_, plan(), static_cast<UnitArrays&>(*this));
   queue_.emplace(
-      plan(), overlap, staged_reduction_->slots(),
+      "reduction", plan(), overlap, staged_reduction_->slots(),
       [this](const Bucket& bucket, int slot) { return staged_reduction_->start(bucket, slot); },
       [this](const Bucket& bucket, int slot) { staged_reduction_->complete(bucket, slot); });
 }

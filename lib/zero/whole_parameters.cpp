@@ -13,7 +13,7 @@ class WholeParameters : public ParameterStore {
   explicit WholeParameters(const Context& context)
       : context_(context),
         queue_(
-            plan_slices(context.layout, context.options.gather_bucket_size, false),
+            "gather", plan_slices(context.layout, context.options.gather_bucket_size, false),
             context.options.overlap, 0, [this](const Bucket& bucket, int) { return start(bucket); },
             [](const Bucket&, int) {}) {
     if (context.layout.padded() > 0)

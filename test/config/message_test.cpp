@@ -166,6 +166,18 @@ TEST(Message, GraphsNeedAGpuAndPlacesThatStay) {
             HasSubstr("use stage 0 or 1")));
 }
 
+TEST(Message, TimelinesAreOfStepsThatTheRunHas) {
+  for (const char* value : {"3-5", "steps 5-3", "step 0", "steps 3-", "steps 3 - 5", "on"})
+    EXPECT_THAT(refusal_of(kRunFile, {std::string("run.timeline=") + value}),
+                AllOf(HasSubstr(std::string("`run.timeline` is \"") + value + "\""),
+                      HasSubstr("such as `steps 3-5` or `step 3`, or none")))
+        << value;
+  for (const char* value : {"0", "2.5", "true", "[3, 5]"})
+    EXPECT_THAT(refusal_of(kRunFile, {std::string("run.timeline=") + value}),
+                HasSubstr("`run.timeline` is"))
+        << value;
+}
+
 TEST(Message, OnlyOneSixteenBitTypeCanBeOn) {
   EXPECT_THAT(refusal_of(kRunFile, {"engine.fp16.enabled=true"}),
               StartsWith("invalid configuration: --set: `engine.fp16.enabled` and "

@@ -95,6 +95,15 @@ TEST(Resolve, TokensAndEpochsBecomeSteps) {
   EXPECT_EQ(resolved(epochs, facts).run.total_steps, 1);
 }
 
+TEST(Resolve, TimelinesAreOfStepsThatTheRunHas) {
+  EXPECT_EQ(resolved({"run.timeline=steps 3-5"}, Facts{}).run.timeline, (StepRange{3, 5}));
+  EXPECT_EQ(resolved({"run.timeline=step 3"}, Facts{}).run.timeline, (StepRange{3, 3}));
+  EXPECT_EQ(resolved({"run.timeline=3"}, Facts{}).run.timeline, (StepRange{3, 3}));
+  EXPECT_EQ(resolved({"run.timeline=none"}, Facts{}).run.timeline, std::nullopt);
+  EXPECT_THAT(refused({"run.steps=4", "run.timeline=steps 3-5"}, Facts{}),
+              HasSubstr("`run.timeline` is \"steps 3-5\", but the run has 4 steps"));
+}
+
 TEST(Resolve, GradientsAreSentInTheRunsTypeOrTheOneGiven) {
   const std::string key = "engine.communication_data_type=";
   EXPECT_EQ(resolved({}, on_ranks(4)).engine.communication_dtype, DType::bf16);

@@ -240,6 +240,7 @@ TEST(Table, EverySupportedKeyChangesTheConfiguration) {
       {"run.measure_products", "true"},
       {"run.threads", "7"},
       {"run.log_every", "7"},
+      {"run.timeline", "steps 3-5"},
       {"run.checkpoint.every", "7"},
       {"run.checkpoint.keep", "7"},
       {"run.checkpoint.asynchronous", "true"},

@@ -73,6 +73,13 @@ struct ValidateConfig {
 enum class Recompute { none, selective, full };
 const char* to_string(Recompute recompute);
 
+/// Both ends belong to it.
+struct StepRange {
+  std::int64_t first = 0;
+  std::int64_t last = 0;
+  bool operator==(const StepRange&) const = default;
+};
+
 struct RunSection {
   std::string folder;
   std::optional<std::int64_t> steps;   ///< exactly one of steps, tokens, epochs is there
@@ -89,7 +96,8 @@ struct RunSection {
   bool cuda_graph = false;         ///< record a micro-batch's work on a GPU and launch it as one
   int threads = 0;                 ///< per rank; 0: divide the node's cores
   std::optional<double> minutes;
-  std::int64_t log_every = 10;  ///< steps between progress lines
+  std::int64_t log_every = 10;        ///< steps between progress lines
+  std::optional<StepRange> timeline;  ///< steps to record
   bool operator==(const RunSection&) const = default;
 };
 

@@ -166,8 +166,8 @@ class Engine {
   void set_up_pipeline();
   std::vector<autograd::Loss> run_micro_batches(std::span<const nn::Batch> batches);
   std::vector<autograd::Loss> run_stages(std::span<const nn::Batch> batches);
-  autograd::Loss run_micro_batch(const nn::Batch& batch);
-  autograd::Loss run_pass(const nn::Batch& batch);
+  autograd::Loss run_micro_batch(const nn::Batch& batch, int number);
+  autograd::Loss run_pass(const nn::Batch& batch, int number);
   StepStart begin_step(std::span<const nn::Batch> micro_batches, std::vector<double> flags);
   void launch_update(Flight& flight);
   StepOutcome land();

@@ -20,6 +20,7 @@ class RunFolder {
   std::filesystem::path metrics() const { return folder_ / "metrics.jsonl"; }
   std::filesystem::path events() const { return folder_ / "events.jsonl"; }
   std::filesystem::path summary() const { return folder_ / "summary.json"; }
+  std::filesystem::path timeline() const { return folder_ / "timeline.json"; }
   std::filesystem::path log() const { return folder_ / "log.txt"; }
   std::filesystem::path requeue() const { return folder_ / "REQUEUE"; }
 
