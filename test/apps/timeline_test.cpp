@@ -7,6 +7,7 @@
 
 #include <gtest/gtest.h>
 
+#include "support/markup.hpp"
 #include "support/tiny_run.hpp"
 
 namespace tessera::test {
@@ -46,7 +47,7 @@ void expect_nested(const std::vector<Slice>& lane) {
   }
 }
 
-int count(const std::vector<Slice>& lane, const std::string& kind) {
+int spans_of(const std::vector<Slice>& lane, const std::string& kind) {
   return static_cast<int>(
       std::ranges::count_if(lane, [&](const Slice& slice) { return slice.kind == kind; }));
 }
@@ -83,14 +84,14 @@ TEST_F(TimelineTest, OfAPipelineHasEveryActionOfEveryRank) {
   for (const auto& [place, lane] : lanes) expect_nested(lane);
   for (int rank = 0; rank < 2; ++rank) {
     const auto& compute = lanes.at({rank, 0});
-    EXPECT_EQ(count(compute, "step"), 3);
-    EXPECT_EQ(count(compute, "input"), 3);
+    EXPECT_EQ(spans_of(compute, "step"), 3);
+    EXPECT_EQ(spans_of(compute, "input"), 3);
     // Step 3 validates, too: its forward is not a span of training.
-    EXPECT_EQ(count(compute, "validation"), 1);
-    EXPECT_EQ(count(compute, "checkpoint"), 1);
-    EXPECT_EQ(count(compute, "optimizer"), 6);
-    EXPECT_EQ(count(compute, "forward"), 12);
-    EXPECT_EQ(count(compute, "backward"), 12);
+    EXPECT_EQ(spans_of(compute, "validation"), 1);
+    EXPECT_EQ(spans_of(compute, "checkpoint"), 1);
+    EXPECT_EQ(spans_of(compute, "optimizer"), 6);
+    EXPECT_EQ(spans_of(compute, "forward"), 12);
+    EXPECT_EQ(spans_of(compute, "backward"), 12);
     std::set<int> micro_batches;
     for (const Slice& slice : compute)
       if (slice.kind == "forward") {
@@ -99,7 +100,7 @@ TEST_F(TimelineTest, OfAPipelineHasEveryActionOfEveryRank) {
       }
     EXPECT_EQ(micro_batches, (std::set<int>{0, 1, 2, 3}));
     const auto& communication = lanes.at({rank, 1});
-    EXPECT_GT(count(communication, "communication"), 0);
+    EXPECT_GT(spans_of(communication, "communication"), 0);
     for (const Slice& slice : communication)
       EXPECT_TRUE(slice.kind == "communication" || slice.kind == "idle") << slice.kind;
   }
@@ -142,6 +143,17 @@ TEST_F(TimelineTest, NamesCollectivesUnitsAndWhatIsInFlight) {
   EXPECT_EQ(flights, 0);
 }
 
+TEST_F(TimelineTest, IsOnTheRunsPage) {
+  train("a", piped + " --set 'run.timeline=steps 3-5'");
+  const std::string out = folder / "a.html";
+  ASSERT_EQ(tessera("inspect " + (folder / "a") + " --html " + out).exit_code, 0);
+  const std::string page = slurp(out);
+  EXPECT_EQ(markup_problem(page), "");
+  for (const char* part : {"<h2>Timeline</h2>", "class=\"k-forward\"", "class=\"k-backward\"",
+                           "Bubble of the pipeline: 1f1b, 2 ranks", "measured", "simulated"})
+    EXPECT_NE(page.find(part), std::string::npos) << part;
+}
+
 TEST_F(TimelineTest, ChangesNoBitAndNoCount) {
   train("with", piped + " --set 'run.timeline=steps 2-5'");
   train("without", piped);
@@ -158,7 +170,7 @@ TEST_F(TimelineTest, OfOneRankHasItsTwoLanes) {
   EXPECT_EQ(file["otherData"]["clock_error_us"], 0.0);
   const auto lanes = lanes_of(file);
   expect_nested(lanes.at({0, 0}));
-  EXPECT_EQ(count(lanes.at({0, 0}), "step"), 2);
+  EXPECT_EQ(spans_of(lanes.at({0, 0}), "step"), 2);
 }
 
 TEST_F(TimelineTest, OfStepsThatTheRunHasNotIsAnError) {

@@ -37,11 +37,18 @@ svg circle { fill: var(--c); } .mark line { stroke: var(--soft); stroke-dasharra
   padding: 4px 9px; font-size: 12px; box-shadow: 0 2px 8px #0003; white-space: nowrap; font-variant-numeric: tabular-nums; z-index: 1; }
 .c0 { --c: var(--c0); } .c1 { --c: var(--c1); } .c2 { --c: var(--c2); } .c3 { --c: var(--c3); }
 .c4 { --c: var(--c4); } .c5 { --c: var(--c5); } .c6 { --c: var(--c6); } .c7 { --c: var(--c7); }
-.box { padding: 12px 16px; overflow-x: auto; } .box h3 { margin: 0 0 6px; font-size: 15px; }
+.box { padding: 12px 16px; overflow-x: auto; } .box h3 { margin: 0 0 6px; font-size: 15px; } .box + .box { margin-top: 12px; }
 table { border-collapse: collapse; width: 100%; font-size: 13px; font-variant-numeric: tabular-nums; }
 th, td { text-align: right; padding: 4px 10px; border-top: 1px solid var(--line); white-space: nowrap; }
 tr:first-child th { border-top: 0; color: var(--soft); font-weight: 500; } th:first-child, td:first-child { text-align: left; }
 td.bar { width: 40%; min-width: 90px; } td.bar div { height: 9px; border-radius: 3px; background: var(--c0); min-width: 1px; }
+.charts .box + .box { margin-top: 0; }
+.lanes { width: 100%; height: auto; display: block; font-size: 11px; margin: 8px 0; }
+.lanes rect { fill: var(--k); } .lanes rect:hover { opacity: 0.75; } .lanes .number { fill: var(--card); text-anchor: middle; pointer-events: none; }
+.key { display: inline-block; width: 10px; height: 10px; border-radius: 2px; margin-right: 5px; background: var(--k); }
+.k-forward { --k: var(--c0); } .k-backward { --k: var(--c2); } .k-backward_weight { --k: var(--c7); } .k-optimizer { --k: var(--c5); }
+.k-communication { --k: var(--c1); } .k-idle { --k: var(--line); } .k-input { --k: var(--c6); } .k-validation { --k: var(--c3); }
+.k-checkpoint { --k: var(--c4); } .k-step { --k: var(--soft); }
 .alert { color: var(--alert); } td.text { white-space: normal; text-align: left; }
 details { margin-top: 14px; } summary { cursor: pointer; } pre { overflow-x: auto; font-size: 12px; line-height: 1.45; }
 )";

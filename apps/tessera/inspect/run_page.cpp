@@ -16,6 +16,7 @@
 #include "apps/tessera/inspect/line_chart.hpp"
 #include "apps/tessera/inspect/page_style.hpp"
 #include "apps/tessera/inspect/run_history.hpp"
+#include "apps/tessera/inspect/timeline_section.hpp"
 #include "apps/tessera/inspect/weight_norms.hpp"
 
 namespace tessera::app {
@@ -317,9 +318,9 @@ std::string make_run_page(const fs::path& folder) {
          "</style>\n</head>\n<body>\n<main>\n<h1>" + title + "</h1>\n<p>" +
          escape_html(model_line(run)) + "</p>\n<p class=\"soft\">" + escape_html(dates_line(run)) +
          "</p>\n<div class=\"tiles\">\n" + tiles(run) + "</div>\n" + curves(run.history) +
-         weights(run) + resources(run.summary) + events_table(run.history.events) +
-         configuration(folder) + "</main>\n<script>" + kPageScript +
-         "</script>\n</body>\n</html>\n";
+         timeline_section(folder / "timeline.json") + weights(run) + resources(run.summary) +
+         events_table(run.history.events) + configuration(folder) + "</main>\n<script>" +
+         kPageScript + "</script>\n</body>\n</html>\n";
 }
 
 }  // namespace tessera::app
