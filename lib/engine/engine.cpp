@@ -65,7 +65,7 @@ std::vector<Communicator*> Engine::communicators() {
   if (model.sequence.size > 1) list.push_back(model.sequence.group);
   if (model.tensor.group != nullptr) list.push_back(model.tensor.group);
   if (Communicator* const line = model_.pipeline().group) list.push_back(line);
-  if (Communicator* const ends = model_.pipeline().ends) list.push_back(ends);
+  for (const auto& [name, group] : model_.pipeline().ties) list.push_back(group);
   if (&everyone_ != &group_) list.push_back(&everyone_);
   return list;
 }

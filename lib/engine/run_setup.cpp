@@ -51,28 +51,25 @@ ModelAxis open_axis(Mesh& mesh, Axis axis) {
   return {.size = group.size(), .rank = group.rank(), .group = &group};
 }
 
-// The stages of a rank of the pipeline, for all of which the same is decided. `line` is nullptr if
-// the run is only described.
-nn::PipelineAxis divide_model(RunSetup& setup, int rank, Communicator* line) {
-  const config::RunConfig& config = setup.config;
-  const parallel::PipelineShape shape = pipeline_shape(config);
+// Where the model is cut into the stages of a pipeline.
+std::vector<int> cut_model(RunSetup& setup, const parallel::PipelineShape& shape) {
   const std::vector<nn::LayerInfo> layers = setup.model->layers();
-  const auto cuts = parallel::cut_layers(layers, shape.stages(),
-                                         parallel::StageCut::parse(config.pipeline.partition));
+  const std::string& partition = setup.config.pipeline.partition;
+  auto cuts = parallel::cut_layers(layers, shape.stages(), parallel::StageCut::parse(partition));
   setup.stages = parallel::describe_stages(layers, cuts);
-  nn::PipelineAxis axis = parallel::pipeline_axis(shape, cuts, rank);
-  axis.group = line;
-  return axis;
+  return cuts;
 }
 
 void divide_model(Runtime& runtime, RunSetup& setup) {
   if (setup.config.mesh.pipeline == 1) return;
-  Communicator& line = setup.mesh->group(Axis::pipeline);
-  nn::PipelineAxis axis;
-  agreeing(runtime.world(), [&] { axis = divide_model(setup, line.rank(), &line); });
-  setup.pipeline_ends = parallel::make_ends(line, axis);
-  axis.ends = setup.pipeline_ends.get();
-  setup.model->take_stages(axis);
+  parallel::PipelineShape shape;
+  std::vector<int> cuts;
+  agreeing(runtime.world(), [&] {
+    shape = pipeline_shape(setup.config);
+    cuts = cut_model(setup, shape);
+  });
+  setup.tie_groups =
+      parallel::take_stages(*setup.model, setup.mesh->group(Axis::pipeline), shape, cuts);
 }
 
 data::Sequences open_sequences(Runtime& runtime, const RunSetup& setup,
@@ -136,7 +133,10 @@ RunSetup describe_run(int ranks, config::RunConfig config) {
   open_tokenizer(setup, ranks);
   open_model(setup, ranks, {.size = setup.config.mesh.sequence},
              {.size = setup.config.mesh.tensor});
-  if (setup.config.mesh.pipeline > 1) setup.model->take_stages(divide_model(setup, 0, nullptr));
+  if (setup.config.mesh.pipeline > 1) {
+    const parallel::PipelineShape shape = pipeline_shape(setup.config);
+    setup.model->take_stages(parallel::pipeline_axis(shape, cut_model(setup, shape), 0));
+  }
   return setup;
 }
 

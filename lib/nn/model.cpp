@@ -3,6 +3,7 @@
 #include "tessera/nn/model.hpp"
 
 #include <algorithm>
+#include <set>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -38,7 +39,12 @@ std::int64_t Network::parameter_count() const {
 }
 
 std::vector<NamedParameter> Network::logical_parameters() const {
-  return in_stages() ? logical_ : parameters();
+  if (in_stages()) return logical_;
+  std::vector<NamedParameter> each = parameters();
+  std::set<std::string> names;
+  std::erase_if(each,
+                [&](const NamedParameter& named) { return !names.insert(named.name).second; });
+  return each;
 }
 
 void Network::take_stages(const PipelineAxis& axis) {
@@ -48,7 +54,7 @@ void Network::take_stages(const PipelineAxis& axis) {
   TESSERA_CHECK(!in_stages() && axis.stages() > 1 && axis.cuts.back() == layer_count,
                 Code::invalid_argument,
                 fmt::format("{} stages of a network of {} layers", axis.stages(), layer_count));
-  logical_ = parameters();
+  logical_ = logical_parameters();
   pipeline_ = axis;
   units_ = units_of_stages();
 }

@@ -61,6 +61,20 @@ checkpoint::Piece::Fill fill_from(const nn::Runs& runs, Copy copy) {
   };
 }
 
+// One unit of a rank adds up with those of other ranks, and the others of this rank with it.
+void begin_tied_unit(const nn::Network& model, zero::PartitionedOptimizer& optimizer,
+                     const nn::Unit& unit, std::map<std::string, int>& first) {
+  const std::string& name = unit.parameters.front().name;
+  const auto group = model.pipeline().ties.find(name);
+  const bool is_first = !first.contains(name);
+  const bool has_group = is_first && group != model.pipeline().ties.end();
+  const int index = optimizer.begin_unit(unit.name, has_group ? group->second : nullptr);
+  if (is_first)
+    first[name] = index;
+  else
+    optimizer.tie_units(first[name], index);
+}
+
 }  // namespace
 
 void add_parameters(const nn::Network& model, zero::PartitionedOptimizer& optimizer,
@@ -68,11 +82,13 @@ void add_parameters(const nn::Network& model, zero::PartitionedOptimizer& optimi
   std::map<std::string, int> places;
   for (const nn::NamedParameter& named : model.logical_parameters())
     places.emplace(named.name, static_cast<int>(places.size()));
-  std::vector<int> tied;
+  std::map<std::string, int> tied;  // parameter -> this rank's first unit of it
   std::set<std::string> names;
   for (const nn::Unit& unit : model.units()) {
-    const int index = optimizer.begin_unit(unit.name, unit.tied ? model.pipeline().ends : nullptr);
-    if (unit.tied) tied.push_back(index);
+    if (unit.tied)
+      begin_tied_unit(model, optimizer, unit, tied);
+    else
+      optimizer.begin_unit(unit.name);
     for (const auto& [name, parameter] : unit.parameters)
       optimizer.add(
           names.insert(name).second ? name : fmt::format("{} of the {}", name, unit.name),
@@ -80,7 +96,6 @@ void add_parameters(const nn::Network& model, zero::PartitionedOptimizer& optimi
           {parameter->trainable, optim::weight_decay_of(groups, name, parameter->shape().rank()),
            parameter->counted, places.at(name)});
   }
-  if (tied.size() == 2) optimizer.tie_units(tied[0], tied[1]);
 }
 
 void initialize(const nn::Network& model, zero::PartitionedOptimizer& optimizer,

@@ -6,6 +6,7 @@
 #include <limits>
 #include <numeric>
 #include <regex>
+#include <set>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -124,6 +125,18 @@ std::vector<int> balance(const std::vector<std::int64_t>& weights, int stages) {
   return cuts;
 }
 
+/// Which ranks have a layer with each tied parameter.
+std::map<std::string, std::set<int>> ranks_of_ties(const std::vector<nn::LayerInfo>& layers,
+                                                   const nn::PipelineAxis& axis) {
+  std::map<std::string, std::set<int>> ranks;
+  for (int stage = 0; stage < axis.stages(); ++stage)
+    for (int layer = axis.cuts[static_cast<std::size_t>(stage)];
+         layer < axis.cuts[static_cast<std::size_t>(stage) + 1]; ++layer)
+      for (const std::string& name : layers.at(static_cast<std::size_t>(layer)).tied)
+        ranks[name].insert(axis.rank_of(stage));
+  return ranks;
+}
+
 }  // namespace
 
 StageCut StageCut::parse(const std::string& text) {
@@ -174,10 +187,18 @@ nn::PipelineAxis pipeline_axis(const PipelineShape& resolved, std::vector<int> c
   return axis;
 }
 
-std::unique_ptr<Communicator> make_ends(Communicator& line, const nn::PipelineAxis& axis) {
-  const bool apart = axis.ranks.front() != axis.ranks.back();
-  const bool at_end = axis.has_first() || axis.has_last();
-  return line.split(apart && at_end ? 0 : -1, axis.has_first() ? 0 : 1, "tied");
+TieGroups take_stages(nn::Network& network, Communicator& line, const PipelineShape& resolved,
+                      const std::vector<int>& cuts) {
+  nn::PipelineAxis axis = pipeline_axis(resolved, cuts, line.rank());
+  axis.group = &line;
+  TieGroups groups;
+  for (const auto& [name, ranks] : ranks_of_ties(network.layers(), axis)) {
+    if (ranks.size() < 2) continue;
+    auto group = line.split(ranks.contains(line.rank()) ? 0 : -1, line.rank(), "tied");
+    if (group) axis.ties[name] = (groups[name] = std::move(group)).get();
+  }
+  network.take_stages(axis);
+  return groups;
 }
 
 std::string describe_stages(const std::vector<nn::LayerInfo>& layers,

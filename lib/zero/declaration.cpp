@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // From the construction of an optimizer to its storage.
+#include <algorithm>
 #include <cmath>
 
 #include <fmt/format.h>
@@ -154,6 +155,11 @@ void PartitionedOptimizer::Impl::make_storage() {
   agreeing(everyone, [&] { new_states = std::make_unique<HeldStates>(context, *rule); });
   TESSERA_CHECK((copies.empty() && twins.empty()) || kind != Kind::lent, Code::invalid_argument,
                 "units of lent arrays cannot be tied");
+  // In an order that all ranks have alike: a rank waits for one after the other.
+  std::ranges::sort(copies, {}, [&](const auto& copy) {
+    const int parameter = layout.unit(copy.first).first_parameter;
+    return views[static_cast<std::size_t>(parameter)].options.place.value_or(parameter);
+  });
   norm = std::make_unique<SliceNorm>(context, counted_elements());
   unit_readiness.assign(layout.units().size(), Readiness::untouched);
   micro_batches.assign(layout.units().size(), 0);

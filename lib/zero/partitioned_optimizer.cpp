@@ -101,6 +101,10 @@ void PartitionedOptimizer::Impl::join_copies() {
     const Range own = layout.slice(unit, context.rank());
     norm->record(unit, 0, gradients->held_at(unit, own.begin), type, own.count);
   };
+  for (const auto& [first, second] : twins) {
+    void* const sum = first_held(first);
+    kernels::add(context.stream, sum, first_held(second), sum, context.held(first).count, type);
+  }
   for (const auto& [unit, ranks] : copies) {
     const std::int64_t count = context.held(unit).count;
     ranks->all_reduce(first_held(unit), count, type, Reduction::sum, context.stream).wait();
@@ -108,10 +112,9 @@ void PartitionedOptimizer::Impl::join_copies() {
   }
   for (const auto& [first, second] : twins) {
     const std::int64_t count = context.held(first).count;
-    void* const sum = first_held(first);
-    kernels::add(context.stream, sum, first_held(second), sum, count, type);
-    context.stream.copy(first_held(second), sum, bytes_of(count, type));
+    context.stream.copy(first_held(second), first_held(first), bytes_of(count, type));
     record_norm(first);
+    record_norm(second);
   }
 }
 
@@ -325,6 +328,7 @@ void PartitionedOptimizer::end_micro_batch(int first, int count) {
                 "units at different micro-batches need gradients that accumulate locally: ZeRO "
                 "stages 0 and 1 without reduce_every_micro_batch");
   if (units == 0) return impl_->gradients->finish({0, 1});
+  if (count == 0) return;  // a stage without parameters
   const MicroBatch micro_batch = impl_->now(first);
   for (int u = first + count - 1; u >= first; --u) {
     if (impl_->readiness(u) != Impl::Readiness::ready) {

@@ -166,17 +166,13 @@ class MeshTrainee {
     const auto cuts = trial_.cuts.empty()
                           ? parallel::cut_layers(model_->layers(), shape.stages(), {})
                           : trial_.cuts;
-    nn::PipelineAxis axis = parallel::pipeline_axis(shape, cuts, line.rank());
-    ends_ = parallel::make_ends(line, axis);
-    axis.group = &line;
-    axis.ends = ends_.get();
-    model_->take_stages(axis);
+    ties_ = parallel::take_stages(*model_, line, shape, cuts);
   }
 
   const Gpt2Tiny& tiny_;
   MeshTrial trial_;
   Mesh mesh_;
-  std::unique_ptr<Communicator> ends_;
+  parallel::TieGroups ties_;
   std::unique_ptr<nn::Gpt2> model_;
   std::optional<engine::Engine> engine_;
   std::vector<std::vector<float>> start_;  // own values of each parameter

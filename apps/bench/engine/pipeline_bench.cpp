@@ -80,11 +80,7 @@ class Training {
   void take_stages(PipelineKind kind) {
     const auto shape = parallel::PipelineShape{kind, line_.size(), kMicroBatches, 0}.resolved();
     const auto cuts = parallel::cut_layers(model_->layers(), shape.stages(), {});
-    nn::PipelineAxis axis = parallel::pipeline_axis(shape, cuts, line_.rank());
-    ends_ = parallel::make_ends(line_, axis);
-    axis.group = &line_;
-    axis.ends = ends_.get();
-    model_->take_stages(axis);
+    ties_ = parallel::take_stages(*model_, line_, shape, cuts);
   }
 
   static double simulated(const parallel::PipelineSchedule& schedule,
@@ -100,7 +96,7 @@ class Training {
   }
 
   Communicator& line_;
-  std::unique_ptr<Communicator> ends_;
+  parallel::TieGroups ties_;
   std::unique_ptr<nn::Model> model_;
   std::unique_ptr<engine::Engine> engine_;
 };

@@ -30,9 +30,7 @@ class Relay final : public nn::Network {
     std::vector<int> cuts;
     for (int i = 0; i < shape.stages(); ++i) units_.push_back({std::to_string(i), {}, i, i});
     for (int i = 0; i <= shape.stages(); ++i) cuts.push_back(i);
-    nn::PipelineAxis axis = parallel::pipeline_axis(shape, cuts, line.rank());
-    axis.group = &line;
-    take_stages(axis);
+    parallel::take_stages(*this, line, shape, cuts);  // of which none are tied
   }
 
   std::vector<nn::LayerInfo> layers() const override {

@@ -15,6 +15,7 @@
 #include "tessera/data/tokenizer.hpp"
 #include "tessera/device/device.hpp"
 #include "tessera/nn/model.hpp"
+#include "tessera/parallel/pipeline_stages.hpp"
 
 namespace tessera::engine {
 
@@ -25,7 +26,7 @@ struct RunSetup {
   std::optional<data::Batches> train;
   std::optional<data::Sequences> validation;
   std::unique_ptr<Mesh> mesh;  // nullptr if the run is only described
-  std::unique_ptr<Communicator> pipeline_ends;
+  parallel::TieGroups tie_groups;
   std::unique_ptr<nn::Model> model;  // this rank's part of it
   /// A line for each stage of the pipeline; empty without one.
   std::string stages;

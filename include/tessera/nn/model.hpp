@@ -85,8 +85,8 @@ struct Unit {
   int last_use;
   /// Stage of a pipeline that uses it.
   int stage = 0;
-  /// Held by the first and the last stage of a pipeline, each with gradients of its own, which are
-  /// added up before an update.
+  /// Of one parameter, which other units have too, on this rank or on others: each with gradients
+  /// of its own, which are added up before an update.
   bool tied = false;
 };
 

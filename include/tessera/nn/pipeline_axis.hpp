@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -20,6 +21,8 @@ struct LayerInfo {
   std::string name;
   /// Logical elements; those of a tied parameter in each layer that uses it.
   std::int64_t parameters = 0;
+  /// Names of the parameters that it shares with other layers.
+  std::vector<std::string> tied{};
 };
 
 /// The ranks that hold a network together, each one stage or more: runs of neighbouring layers.
@@ -29,9 +32,9 @@ struct PipelineAxis {
   /// Of that size and rank, and longer alive than the network; nullptr: the network's parameters
   /// are as on that rank, but it cannot compute.
   Communicator* group = nullptr;
-  /// Of the ranks with the first and the last stage, on them, where these are two ranks: there
-  /// parameters are tied. nullptr elsewhere.
-  Communicator* ends = nullptr;
+  /// Of the ranks whose layers share a parameter, by its name, on those ranks and where they are
+  /// several.
+  std::map<std::string, Communicator*> ties;
   /// First layer of each stage, and the number of layers: {0, 3, 6} are two stages.
   std::vector<int> cuts;
   /// Rank of each stage.

@@ -2,6 +2,7 @@
 // Cuts the layers of a network into the stages of a pipeline and gives them to ranks.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -38,9 +39,13 @@ std::vector<int> cut_layers(const std::vector<nn::LayerInfo>& layers, int stages
 /// The stages of a rank, without its groups.
 nn::PipelineAxis pipeline_axis(const PipelineShape& resolved, std::vector<int> cuts, int rank);
 
-/// The groups that nn::PipelineAxis::ends points at; nullptr on ranks between, and where one rank
-/// has the first and the last stage. Collective over `line`.
-std::unique_ptr<Communicator> make_ends(Communicator& line, const nn::PipelineAxis& axis);
+/// The groups that nn::PipelineAxis::ties points at.
+using TieGroups = std::map<std::string, std::unique_ptr<Communicator>>;
+
+/// Makes `network` the stages that this rank of `line` has. `line` and the groups that are returned
+/// have to outlive it. Collective over `line`.
+TieGroups take_stages(nn::Network& network, Communicator& line, const PipelineShape& resolved,
+                      const std::vector<int>& cuts);
 
 /// "stage 0: embedding, h.0 – h.2 (12.3 M parameters)" and so on, a line for each stage.
 std::string describe_stages(const std::vector<nn::LayerInfo>& layers, const std::vector<int>& cuts);

@@ -57,9 +57,11 @@ class PartitionedOptimizer {
   /// Later parameters belong to this unit; without it there is one unit "parameters". Returns its
   /// index. The ranks of `copies` have units of the same parameters, each with gradients of its
   /// own, which are added up over them after they were reduced and before the norm: the copies stay
-  /// equal to the bit. `copies` has to live longer. Own storage only.
+  /// equal to the bit. `copies` has to live longer. Several such units of a rank are added up in
+  /// the order of their first parameters' ParameterOptions::place. Own storage only.
   int begin_unit(const std::string& name, Communicator* copies = nullptr);
-  /// The same for two units of this rank.
+  /// The same for two units of this rank; only `first` may have copies on other ranks, and several
+  /// may be tied to it.
   void tie_units(int first, int second);
   /// Lends an array and its gradient; returns the parameter's index.
   int add(const ParamView& view);

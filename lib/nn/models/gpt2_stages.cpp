@@ -25,7 +25,9 @@ std::vector<LayerInfo> Gpt2::layers() const {
   if (in_stages()) return {};
   std::vector<LayerInfo> layers;
   for (const Unit& unit : units_) layers.push_back({unit.name, elements_of(unit)});
-  if (config_.tie_word_embeddings) layers.back().parameters += wte_.partition.logical().numel();
+  if (!config_.tie_word_embeddings) return layers;
+  layers.back().parameters += wte_.partition.logical().numel();
+  layers.front().tied = layers.back().tied = {"transformer.wte.weight"};
   return layers;
 }
 
