@@ -72,6 +72,7 @@ Workload workload_of(const config::RunConfig& config) {
   work.accumulation_dtype = config.engine.accumulation_dtype;
   work.states = engine::estimate_input(config).states;
   work.dropout = model.resid_pdrop > 0;
+  work.partition_activations = config.engine.partition_activations;
   return work;
 }
 

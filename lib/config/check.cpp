@@ -164,6 +164,16 @@ class Checker {
     if (values_.text("engine.scheduler.type") == "OneCycle") check_one_cycle();
     check_sgd();
     check_fp16();
+    check_partitioned_activations();
+  }
+
+  void check_partitioned_activations() {
+    const std::string path = "engine.activation_checkpointing.partition_activations";
+    if (!values_.flag(path) || config_.bare_engine || values_.text("run.recompute") == "full")
+      return;
+    config_.notices.push_back(
+        fmt::format("{}: `{}` has no effect: with run.recompute {} no block keeps its input alone",
+                    values_.place(path), path, values_.text("run.recompute")));
   }
 
   /// One notice for all keys of engine.fp16 that differ from their defaults and tune nothing.

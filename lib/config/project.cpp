@@ -175,6 +175,8 @@ void project_engine(Values& values, EngineConfig& engine) {
   engine.accumulation_dtype = parse_dtype(values.text("engine.data_types.grad_accum_dtype"));
   const std::string sent = values.text("engine.communication_data_type");
   engine.communication_dtype = sent == "auto" ? engine.dtype : parse_dtype(sent);
+  engine.partition_activations =
+      values.flag("engine.activation_checkpointing.partition_activations");
   engine.wall_clock_breakdown = values.flag("engine.wall_clock_breakdown");
   engine.log_level = values.text("engine.log_level");
   if (engine.log_level == "critical") engine.log_level = "error";

@@ -8,8 +8,9 @@ namespace {
 void add_recompute(RowList& rows) {
   rows.section("engine.activation_checkpointing");
   const char* const kReason = "run.recompute decides what is computed again";
-  rows.not_yet("partition_activations", flag(), "false",
-               "Divide kept activations over tensor-parallel ranks.");
+  rows.supported("partition_activations", flag(), "false",
+                 "With run.recompute full: tensor ranks each keep a share of a block's input and "
+                 "gather it in backward.");
   rows.not_yet("cpu_checkpointing", flag(), "false", "Keep activations in host memory.");
   rows.no_effect("contiguous_memory_optimization", flag(), "false", kReason);
   rows.no_effect("number_checkpoints", integer(0), "null", kReason);

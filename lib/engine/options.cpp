@@ -55,6 +55,7 @@ nn::ModelOptions model_options(const config::RunConfig& config) {
   nn::ModelOptions options;
   options.dtype = config.engine.dtype;
   options.recompute = nn::parse_recompute(config::to_string(config.run.recompute));
+  options.partition_activations = config.engine.partition_activations;
   return options;
 }
 

@@ -101,8 +101,12 @@ class Accountant {
       case Recompute::selective:
         return 4 * tokens() + std::max(head, backward + inner) +
                kept * (work_.fused_attention ? block - 2 * state - inner : block - scores);
-      case Recompute::full:
-        return 4 * tokens() + kept * state + std::max(head, block - state + backward);
+      case Recompute::full: {
+        const bool shares = work_.partition_activations && !layout_.sequence_parallel;
+        const std::int64_t input = shares ? ceil_divide(state, std::int64_t{tensor()}) : state;
+        const std::int64_t again = block - (input == state ? state : 0);
+        return 4 * tokens() + kept * input + std::max(head, again + backward);
+      }
     }
     return 0;
   }
@@ -122,7 +126,9 @@ class Accountant {
   double all_reduces(bool of_forward) const {
     if (tensor() == 1) return 0;
     if (of_forward) return 2;
-    const double again = layout_.recompute == Recompute::full ? 2 : 0;
+    // A gather of the input is half of one.
+    const double gather = work_.partition_activations && !layout_.sequence_parallel ? 0.5 : 0;
+    const double again = layout_.recompute == Recompute::full ? 2 + gather : 0;
     return 2 + again + (layout_.sequence_parallel ? 1 : 0);
   }
   double all_reduce_bytes() const { return 2 * (tensor() - 1) * state_bytes() / tensor(); }

@@ -235,6 +235,7 @@ TEST(Table, EverySupportedKeyChangesTheConfiguration) {
       {"run.minutes", "7"},
       {"run.seed", "7"},
       {"run.recompute", "full"},
+      {"engine.activation_checkpointing.partition_activations", "true"},
       {"run.tf32", "true"},
       {"run.attention", "own"},
       {"run.measure_products", "true"},

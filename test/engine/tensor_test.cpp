@@ -6,6 +6,8 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include "tessera/device/memory.hpp"
+
 #include "support/expect_error.hpp"
 #include "support/mesh_test.hpp"
 
@@ -73,6 +75,44 @@ TEST_F(TensorTest, DropoutAndRecomputationFollowOneRank) {
       SCOPED_TRACE(trial.to_string());
       MeshTrainee trainee(world(), tiny_, trial);
       expect_near(train(trainee, trial.steps), train_alone(trial), 1e-5);
+    }
+}
+
+/// A step's gathers over this rank's tensor group, in all.
+std::int64_t gathered_by_a_step(MeshTrainee& trainee) {
+  Communicator& group = trainee.mesh().group("tensor");
+  group.traffic().reset();
+  trainee.step();
+  const std::int64_t bytes = group.traffic().count("all_gather").bytes;
+  const Traffic::Pause pause(group.traffic());
+  return group.all_reduce_scalar(bytes, Reduction::sum);
+}
+
+TEST_F(TensorTest, SharedInputsChangeNoBitAndTakeAShare) {
+  for (const MeshShape& mesh : meshes())
+    for (const DType dtype : {DType::fp32, DType::bf16}) {
+      MeshTrial trial{.mesh = mesh, .stage = 3, .dropout = 0.1, .positions = 47};
+      trial.layers = 6;  // deep enough that what is kept decides
+      trial.model.dtype = dtype;
+      trial.model.recompute = nn::Recompute::full;
+      SCOPED_TRACE(trial.to_string());
+      MeshTrainee whole(world(), tiny_, trial);
+      trial.model.partition_activations = true;
+      MeshTrainee shared(world(), tiny_, trial);
+      train(whole, 2);
+      train(shared, 1);
+      const nn::Gpt2Config& config = shared.model().config();
+      const std::int64_t tokens = shared.batch().ids.numel();
+      const std::int64_t input = tokens * config.n_embd * static_cast<std::int64_t>(size_of(dtype));
+      EXPECT_EQ(gathered_by_a_step(shared), config.n_layer * (mesh.tensor - 1) * input);
+      EXPECT_EQ(shared.checksum(), whole.checksum());
+      if (!testing::test_device().is_cpu()) continue;
+      MemoryLedger& ledger = memory_ledger(Device{});
+      ledger.reset_peaks();
+      shared.step();
+      const std::int64_t batch = 2 * 4 * tokens, rows = tokens / trial.positions;
+      EXPECT_EQ(ledger.peak(Purpose::activations) - batch,
+                shared.model().activation_bytes(rows, trial.positions));
     }
 }
 

@@ -10,6 +10,10 @@
 #include "tessera/autograd/value.hpp"
 #include "tessera/device/stream.hpp"
 
+namespace tessera {
+class Communicator;
+}
+
 namespace tessera::autograd {
 
 enum class Phase : std::uint8_t {
@@ -106,7 +110,11 @@ class Tape {
 /// Runs `body` without keeping what it computes inside; the backward pass runs it again from
 /// `input` and goes back through that. The same bits as running it directly. `body` may not call
 /// enter or leave: put those around the region, so that one acquire(backward) serves both.
+/// `holders`, if given, all have the same input: each keeps its share, and they gather it in the
+/// backward pass (DeepSpeed's partitioned activations). The backward pass is collective then, and
+/// `holders` live longer than the tape.
 Value recompute(Tape& tape, const Value& input,
-                const std::function<Value(Tape&, const Value&)>& body);
+                const std::function<Value(Tape&, const Value&)>& body,
+                Communicator* holders = nullptr);
 
 }  // namespace tessera::autograd

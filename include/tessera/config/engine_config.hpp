@@ -101,8 +101,9 @@ struct EngineConfig {
   DType communication_dtype = DType::fp32;  ///< in which gradients are sent and summed
   std::optional<Fp16Config> fp16;           ///< in fp16 runs
   ZeroConfig zero;
-  bool wall_clock_breakdown = false;  ///< the log shows where the time of a step goes
-  std::string log_level = "info";     ///< "debug", "info", "warning" or "error"
+  bool partition_activations = false;  ///< inputs of recomputed blocks, over tensor ranks
+  bool wall_clock_breakdown = false;   ///< the log shows where the time of a step goes
+  std::string log_level = "info";      ///< "debug", "info", "warning" or "error"
   bool operator==(const EngineConfig&) const = default;
 };
 

@@ -42,6 +42,7 @@ struct TensorAxis {
 struct ModelOptions {
   DType dtype = DType::fp32;  // of parameters and activations: fp32, bf16 or fp16
   Recompute recompute = Recompute::none;
+  bool partition_activations = false;  // inputs of recomputed blocks: a share on each tensor rank
   TensorAxis tensor{};
   SequenceAxis sequence{};
 };

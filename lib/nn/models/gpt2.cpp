@@ -279,14 +279,20 @@ Value Gpt2::block_body(Tape& tape, const Pass& pass, std::int64_t layer, const V
   return autograd::dropout_add(tape, middle.sum, mlp_branch(), residual_site(mlp_site));
 }
 
+Communicator* Gpt2::holders_of_inputs() const {
+  return options_.partition_activations && options_.tensor.size > 1 ? options_.tensor.group
+                                                                    : nullptr;
+}
+
 Value Gpt2::block(Tape& tape, const Pass& pass, std::int64_t layer, const Value& x) {
   const int unit = unit_of(static_cast<int>(layer) + 1);
   tape.enter(unit);
   const auto body = [this, pass, layer](Tape& inner, const Value& input) {
     return block_body(inner, pass, layer, input);
   };
-  Value y =
-      options_.recompute == Recompute::full ? autograd::recompute(tape, x, body) : body(tape, x);
+  Value y = options_.recompute == Recompute::full
+                ? autograd::recompute(tape, x, body, holders_of_inputs())
+                : body(tape, x);
   tape.leave(unit);
   return y;
 }

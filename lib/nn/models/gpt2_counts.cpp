@@ -68,6 +68,10 @@ Gpt2::ActivationSizes Gpt2::activation_sizes(std::int64_t rows, std::int64_t pos
   std::int64_t kept = block;
   if (options_.recompute == Recompute::selective) kept -= 2 * state + inner;
   if (options_.recompute == Recompute::full) kept = state;
+  if (options_.recompute == Recompute::full && options_.partition_activations)
+    kept =
+        balanced_share(tokens * config_.n_embd, options_.tensor.size, options_.tensor.rank).size() *
+        element;
   // Positions, and the ids of own tokens among others.
   const std::int64_t ids = (options_.sequence.size > 1 ? 8 : 4) * tokens;
   return {state, inner, block, kept, ids, 8 * tokens};
@@ -80,7 +84,9 @@ std::int64_t Gpt2::activation_bytes(std::int64_t rows, std::int64_t positions) c
   // dropout, of the residual sum.
   std::int64_t backward = (config_.resid_pdrop > 0 ? 2 : 1) * of.state + of.inner;
   if (options_.recompute == Recompute::selective) backward += of.inner;
-  if (options_.recompute == Recompute::full) backward += of.block - of.state;
+  // The block again, and its input besides the share that is kept of it.
+  if (options_.recompute == Recompute::full)
+    backward += of.block - (of.kept == of.state ? of.state : 0);
   // Targets of own tokens, where other ranks have the others'.
   const std::int64_t targets =
       options_.sequence.size > 1 ? 4 * rows * token_count(options_.sequence, positions) : 0;

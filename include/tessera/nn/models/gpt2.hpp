@@ -128,6 +128,8 @@ class Gpt2 final : public Model {
   autograd::Value embed(autograd::Tape& tape, const Pass& pass, const Tensor& ids);
   /// In stages, where a tied table is left to the head's copy.
   autograd::Value embed_stage(autograd::Tape& tape, const Pass& pass, const Tensor& ids);
+  /// Ranks that each keep a share of the inputs of recomputed blocks; nullptr: only this one.
+  Communicator* holders_of_inputs() const;
   autograd::Value block(autograd::Tape& tape, const Pass& pass, std::int64_t layer,
                         const autograd::Value& x);
   autograd::Loss head_loss(autograd::Tape& tape, const Pass& pass, const Batch& batch,
