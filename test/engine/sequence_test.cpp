@@ -44,13 +44,15 @@ class SequenceTest : public MeshTest {
 };
 
 TEST_F(SequenceTest, FollowsTheReferenceCurveInEveryStage) {
+  // Many ranks on few cores, or GPUs that are emulated, only begin.
+  const bool slow = world().size() > 4 || !testing::test_device().is_cpu();
   for (MeshTrial trial : trials())
     for (const int stage : {0, 1, 2, 3}) {
-      if (world().size() > 4 && stage % 2 == 0) continue;  // many ranks on few cores
+      if (slow && stage % 2 == 0) continue;
       trial.stage = stage;
       SCOPED_TRACE(trial.to_string());
       MeshTrainee trainee(world(), tiny_, trial);
-      expect_near(train(trainee, Gpt2Tiny::kSteps), reference_curve(), 1e-5);
+      expect_near(train(trainee, slow ? 5 : Gpt2Tiny::kSteps), reference_curve(), 1e-5);
     }
 }
 
