@@ -39,7 +39,7 @@ inference::ModelLocation locate_on_all_ranks(Communicator& world, const std::str
 inference::ServedModel serve(Runtime& runtime, const inference::ModelLocation& location,
                              const ModelArguments& arguments) {
   const Device device = engine::choose_device(runtime, arguments.device);
-  return {runtime.world(), location, parse_dtype(arguments.dtype), device};
+  return {runtime.world(), location, parse_dtype(arguments.dtype), device, arguments.pipeline};
 }
 
 std::string tokenizer_name_of(const inference::ModelLocation& location) {

@@ -20,6 +20,7 @@ struct ModelArguments {
   std::string dtype = "fp32";
   std::string device = "auto";
   int threads = 0;
+  int pipeline = 1;  // where a subcommand has an option for it
 };
 
 /// Declares --model (required or not), --dtype, --device and --threads.

@@ -23,9 +23,11 @@ ModelLocation from_checkpoint(const std::string& path) {
   return {path, true, reader.header().model, reader.header().config};
 }
 
-zero::Options storage_options(Communicator& group, DType dtype, Device device) {
+zero::Options storage_options(Communicator& holders, Communicator& everyone, DType dtype,
+                              Device device) {
   zero::Options options;
-  options.stage = group.size() > 1 ? 3 : 0;
+  options.stage = holders.size() > 1 ? 3 : 0;
+  options.everyone = &everyone;
   options.device = device;
   options.dtype = dtype;
   options.rule.type = "SGD";  // has no states
@@ -52,14 +54,26 @@ ModelLocation locate_model(const std::string& name) {
                              name));
 }
 
+void ServedModel::take_stages(int pipeline) {
+  TESSERA_CHECK(stream_.device().is_cpu(), Code::not_supported,
+                "pipelines on GPUs are not available yet; use no pipeline, or the CPU");
+  mesh_ = std::make_unique<Mesh>(group_, MeshShape{.pipeline = pipeline, .data = 0});
+  const parallel::PipelineShape shape =
+      parallel::PipelineShape{.ranks = mesh_->size(Axis::pipeline)}.resolved();
+  ties_ = parallel::take_stages(*model_, mesh_->group(Axis::pipeline), shape,
+                                parallel::cut_layers(model_->layers(), shape.stages(), {}));
+}
+
 ServedModel::ServedModel(Communicator& group, const ModelLocation& location, DType dtype,
-                         Device device)
+                         Device device, int pipeline)
     : group_(group), stream_(current_stream(device)) {
   nn::ModelOptions options;
   options.dtype = dtype;
   model_ = nn::make_model(location.model_json, options);
-  weights_ =
-      std::make_unique<zero::PartitionedOptimizer>(group, storage_options(group, dtype, device));
+  if (pipeline != 1) take_stages(pipeline);
+  Communicator& holders = mesh_ ? mesh_->group(Axis::data) : group;
+  weights_ = std::make_unique<zero::PartitionedOptimizer>(
+      holders, storage_options(holders, group, dtype, device));
   parallel::add_parameters(*model_, *weights_);
   weights_->commit();
   if (location.is_checkpoint) {

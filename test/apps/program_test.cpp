@@ -200,6 +200,7 @@ TEST_F(ProgramTest, GenerationAndEvaluationAreTheSameOnAnyRankCount) {
   ASSERT_EQ(greedy.exit_code, 0) << greedy.error;
   EXPECT_TRUE(greedy.out.starts_with("The "));
   EXPECT_EQ(tessera(generate + "--temperature 0", 3).out, greedy.out);
+  EXPECT_EQ(tessera(generate + "--temperature 0 --pipeline 2", 2).out, greedy.out);
   EXPECT_EQ(tessera(generate + "--seed 5", 2).out, tessera(generate + "--seed 5").out);
   EXPECT_NE(tessera(generate + "--seed 6").out, tessera(generate + "--seed 5").out);
   const auto one = nlohmann::json::parse(tessera(eval).out);

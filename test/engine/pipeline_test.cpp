@@ -60,6 +60,31 @@ TEST_F(PipelineTest, FollowsTheReferenceCurveInEveryStage) {
     }
 }
 
+// Other rows, other lengths and other numbers of targets in every micro-batch.
+TEST_F(PipelineTest, MicroBatchesOfAllShapesFollowOneRank) {
+  const auto step = [&](MeshTrainee& trainee) {
+    const std::int64_t at = trainee.engine().step();
+    std::vector<nn::Batch> batches;
+    for (int m = 0; m < trainee.micro_batches(); ++m) {
+      const std::int64_t index = trainee.engine().data_rank() * trainee.micro_batches() + m;
+      batches.push_back(shortened(tiny_.batch(at, index % 3, 1 + (index + at) % 2),
+                                  Gpt2Tiny::kPositions - 7 * index));
+      for (std::int64_t t = 0; t < 3 * index; ++t)
+        batches.back().targets.as<std::int32_t>()[t] = -100;
+    }
+    return trainee.engine().train_step(batches).loss;
+  };
+  for (MeshTrial trial : schedules()) {
+    trial.dropout = 0.1;
+    SCOPED_TRACE(trial.to_string());
+    MeshTrainee trainee(world(), tiny_, trial);
+    trial.mesh = {};
+    trial.rows_apart = true;
+    MeshTrainee alone(self(), tiny_, trial);
+    for (int i = 0; i < trial.steps; ++i) EXPECT_NEAR(step(trainee), step(alone), 1e-5);
+  }
+}
+
 TEST_F(PipelineTest, DropoutAndRecomputationFollowOneRank) {
   for (const MeshShape& mesh : meshes())
     for (const nn::Recompute recompute :

@@ -71,6 +71,32 @@ TEST_F(GeneratorTest, StopsBeforeEndOfText) {
   EXPECT_EQ(stopped, std::vector<std::int32_t>(free.begin(), end));
 }
 
+// Through the stages of a pipeline, of which several ranks may share each.
+TEST_F(GeneratorTest, StagesWriteTheSameText) {
+  GenerationOptions options;
+  options.max_tokens = served.model().positions() + 8;  // the cache fills up on the way
+  options.sampling.seed = 3;
+  const auto expected = generate(served, first_ids(tiny, 5), options);
+  const int layers = static_cast<int>(served.model().layers().size());
+  for (int pipeline = 2; pipeline <= std::min(layers, runtime.size()); ++pipeline) {
+    if (runtime.size() % pipeline != 0 || !testing::test_device().is_cpu()) continue;
+    ServedModel staged(runtime.world(), locate_model(tiny.folder()), DType::fp32, {}, pipeline);
+    EXPECT_EQ(generate(staged, first_ids(tiny, 5), options), expected);
+    const nn::KvCache cache = staged.model().make_cache(1, 4);
+    const auto own = std::count_if(cache.layers.begin(), cache.layers.end(),
+                                   [](const auto& layer) { return bool(layer.keys); });
+    EXPECT_LT(own, std::ssize(cache.layers));
+  }
+}
+
+TEST_F(GeneratorTest, StagesThatCannotBeAreTold) {
+  if (!testing::test_device().is_cpu()) return;
+  const auto serve = [&](int pipeline) {
+    ServedModel(runtime.world(), locate_model(tiny.folder()), DType::fp32, {}, pipeline);
+  };
+  test::expect_error(Code::invalid_config, {"pipeline"}, [&] { serve(runtime.size() + 1); });
+}
+
 TEST_F(GeneratorTest, AnEmptyPromptIsRefused) {
   test::expect_error(Code::invalid_argument, {"prompt"}, [&] { generate(served, {}, {}); });
 }

@@ -6,7 +6,9 @@
 #include <string>
 
 #include "tessera/comm/communicator.hpp"
+#include "tessera/comm/mesh.hpp"
 #include "tessera/nn/model.hpp"
+#include "tessera/parallel/pipeline_stages.hpp"
 #include "tessera/parallel/unit_binding.hpp"
 #include "tessera/zero/partitioned_optimizer.hpp"
 
@@ -28,11 +30,14 @@ struct ModelLocation {
 ModelLocation locate_model(const std::string& name);
 
 /// The model with its weights on `device`. On several ranks the weights are partitioned, and units
-/// are gathered while they are in use. Collective: construction and every pass, over `group`, which
-/// must outlive it.
+/// are gathered while they are in use. With a pipeline so many ranks have the layers of its stages,
+/// and only the ranks that have the same stage share it so: activations travel, not weights.
+/// Collective: construction and every pass, over `group`, which must outlive it. Errors:
+/// not_supported for pipelines on GPUs; invalid_config for more stages than layers.
 class ServedModel {
  public:
-  ServedModel(Communicator& group, const ModelLocation& location, DType dtype, Device device = {});
+  ServedModel(Communicator& group, const ModelLocation& location, DType dtype, Device device = {},
+              int pipeline = 1);
 
   nn::Model& model() { return *model_; }
   autograd::UnitHooks& hooks() { return *binding_; }
@@ -41,8 +46,12 @@ class ServedModel {
   const Stream& stream() const { return stream_; }
 
  private:
+  void take_stages(int pipeline);
+
   Communicator& group_;
   Stream stream_;
+  std::unique_ptr<Mesh> mesh_;  // with a pipeline
+  parallel::TieGroups ties_;
   std::unique_ptr<nn::Model> model_;
   std::unique_ptr<zero::PartitionedOptimizer> weights_;
   std::unique_ptr<parallel::UnitBinding> binding_;

@@ -382,15 +382,10 @@ autograd::Loss Gpt2::forward_loss(Tape& tape, const Batch& batch) {
 StageOutput Gpt2::forward_stage(Tape& tape, int stage, const Batch& batch, const Value& input) {
   check(batch.ids, &batch.targets);
   require_group();
-  const auto at = static_cast<std::size_t>(stage);
   const Pass pass = training_pass(batch);
-  Value x = input;
-  for (int layer = pipeline_.cuts.at(at); layer < pipeline_.cuts.at(at + 1); ++layer) {
-    if (layer == final_layer()) return {{}, head_loss(tape, pass, batch, x)};
-    x = layer == kEmbedding ? embed_stage(tape, pass, own_tokens(tape.stream(), pass, batch.ids))
-                            : block(tape, pass, layer - 1, x);
-  }
-  return {x, {}};
+  const Value x = blocks_of_stage(tape, pass, stage, batch.ids, input);
+  if (stage + 1 < pipeline_.stages()) return {x, {}};
+  return {{}, head_loss(tape, pass, batch, x)};
 }
 
 Tensor Gpt2::head_logits(Tape& tape, const Tensor& hidden) {
@@ -428,11 +423,16 @@ Tensor Gpt2::forward_cached(Tape& tape, const Tensor& ids, KvCache& cache) {
   Pass pass;
   pass.positions = ids.size(1);
   pass.cache = &cache;
-  const Value x(last_positions(tape.stream(), blocks(tape, pass, ids).data()));
-  Tensor logits =
-      with_head(tape, x, [&](const Value& hidden) { return head_logits(tape, hidden.data()); });
+  Tensor logits = in_stages() ? logits_through_stages(tape, pass, ids)
+                              : next_logits(tape, blocks(tape, pass, ids));
   cache.length += ids.size(1);
   return logits;
+}
+
+Tensor Gpt2::next_logits(Tape& tape, const Value& x) {
+  const Value last(last_positions(tape.stream(), x.data()));
+  return with_head(tape, last,
+                   [&](const Value& hidden) { return head_logits(tape, hidden.data()); });
 }
 
 std::vector<std::string> Gpt2::names_in_files(const std::string& name) const {

@@ -42,9 +42,11 @@ KvCache Gpt2::make_cache(std::int64_t rows, std::int64_t capacity, Device device
                             capacity, config_.n_positions));
   KvCache cache{.layers = {}, .rows = rows, .capacity = capacity, .length = 0};
   const Shape shape{rows, capacity, config_.n_embd};
-  for (std::int64_t layer = 0; layer < config_.n_layer; ++layer)
-    cache.layers.push_back(
-        {Tensor(shape, options_.dtype, device), Tensor(shape, options_.dtype, device)});
+  for (int layer = 1; layer < final_layer(); ++layer) {
+    KvCache::Layer& own = cache.layers.emplace_back();
+    if (has_layer(layer))
+      own = {Tensor(shape, options_.dtype, device), Tensor(shape, options_.dtype, device)};
+  }
   return cache;
 }
 

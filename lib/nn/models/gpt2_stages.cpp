@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include "tessera/base/error.hpp"
+#include "tessera/comm/communicator.hpp"
 
 #include "nn/models/gpt2_pass.hpp"
 
@@ -75,10 +76,17 @@ int Gpt2::head_unit() const {
   return in_stages() ? static_cast<int>(units_.size()) - 1 : 0;
 }
 
+bool Gpt2::has_layer(int layer) const {
+  return !in_stages() || std::ranges::any_of(pipeline_.own, [&](int stage) {
+    const auto at = static_cast<std::size_t>(stage);
+    return pipeline_.cuts[at] <= layer && layer < pipeline_.cuts[at + 1];
+  });
+}
+
 void Gpt2::require_all_layers() const {
   TESSERA_CHECK(!in_stages(), Code::not_supported,
                 "this rank has some stages of the model only: load its checkpoint without a "
-                "pipeline to write text or to see logits");
+                "pipeline");
 }
 
 autograd::Value Gpt2::embed_stage(autograd::Tape& tape, const Pass& pass, const Tensor& ids) {
@@ -87,6 +95,47 @@ autograd::Value Gpt2::embed_stage(autograd::Tape& tape, const Pass& pass, const 
   autograd::Value x = embed(tape, pass, ids);
   for (int unit = uses - 1; unit >= 0; --unit) tape.leave(unit);
   return x;
+}
+
+autograd::Value Gpt2::blocks_of_stage(autograd::Tape& tape, const Pass& pass, int stage,
+                                      const Tensor& ids, autograd::Value x) {
+  const auto at = static_cast<std::size_t>(stage);
+  const int end = std::min(pipeline_.cuts.at(at + 1), final_layer());
+  for (int layer = pipeline_.cuts.at(at); layer < end; ++layer)
+    x = layer == 0 ? embed_stage(tape, pass, own_tokens(tape.stream(), pass, ids))
+                   : block(tape, pass, layer - 1, x);
+  return x;
+}
+
+Tensor Gpt2::logits_through_stages(autograd::Tape& tape, const Pass& pass, const Tensor& ids) {
+  TESSERA_CHECK(pipeline_.group != nullptr, Code::invalid_argument,
+                "this model has the stages of a pipeline without its group");
+  Communicator& line = *pipeline_.group;
+  const Stream& stream = tape.stream();
+  const int last = pipeline_.stages() - 1;
+  const auto is_own = [&](int stage) { return pipeline_.rank_of(stage) == pipeline_.rank; };
+  Tensor logits(Shape{ids.size(0), config_.vocab_size}, DType::fp32, ids.device());
+  autograd::Value x;
+  for (const int stage : pipeline_.own) {
+    if (stage > 0 && !is_own(stage - 1)) {
+      Tensor arrived(Shape{ids.size(0), ids.size(1), config_.n_embd}, options_.dtype, ids.device());
+      line.receive(arrived.data(), arrived.numel(), arrived.dtype(), pipeline_.rank_of(stage - 1),
+                   0, stream)
+          .wait();
+      x = autograd::Value(std::move(arrived));
+    }
+    x = blocks_of_stage(tape, pass, stage, ids, x);
+    if (stage == last) {
+      logits = next_logits(tape, x);
+    } else if (!is_own(stage + 1)) {
+      const Tensor& made = x.data();
+      line.send(made.data(), made.numel(), made.dtype(), pipeline_.rank_of(stage + 1), 0, stream)
+          .wait();
+    }
+  }
+  line.broadcast(logits.data(), logits.numel(), DType::fp32, pipeline_.rank_of(last), stream)
+      .wait();
+  return logits;
 }
 
 }  // namespace tessera::nn
