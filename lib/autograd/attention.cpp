@@ -6,43 +6,31 @@
 
 #include "tessera/autograd/profiler.hpp"
 #include "tessera/base/error.hpp"
-#include "tessera/kernels/attention.hpp"
+
+#include "autograd/attention_arguments.hpp"
 
 namespace tessera::autograd {
 namespace {
 
-std::byte* at(const Tensor& tensor, std::int64_t element) {
-  return tensor.as<std::byte>() + static_cast<std::size_t>(element) * size_of(tensor.dtype());
-}
-
 kernels::AttentionForward arguments(const Tensor& qkv, const Tensor& y, const Tensor& lse,
                                     const SelfAttention& options) {
   const std::int64_t positions = qkv.size(1), width = y.size(2);
-  kernels::AttentionForward args{};
+  kernels::AttentionForward args = arguments_of(options);
   args.q = at(qkv, 0);
   args.k = at(qkv, width);
   args.v = at(qkv, 2 * width);
   args.y = y.data();
   args.lse = lse.as<float>();
   args.batch = qkv.size(0);
-  args.heads = args.kv_heads = options.heads;
   args.queries = args.keys = positions;
   args.head_dim = width / options.heads;
   args.q_row_stride = args.k_row_stride = args.v_row_stride = 3 * width;
   args.y_row_stride = width;
   args.q_batch_stride = args.k_batch_stride = args.v_batch_stride = positions * 3 * width;
   args.y_batch_stride = positions * width;
-  args.scale = options.scale;
   args.causal = options.causal;
   args.lengths = options.lengths ? options.lengths.as<std::int32_t>() : nullptr;
   args.dtype = qkv.dtype();
-  args.dropout = options.dropout.probability;
-  args.dropout_seed = options.dropout.seed;
-  args.dropout_stream = options.dropout.stream;
-  args.batch_offset = options.batch_offset;
-  args.variables = options.dropout.variables;
-  args.head_offset = options.head_offset;
-  args.all_heads = options.all_heads;
   return args;
 }
 

@@ -9,20 +9,17 @@
 #include "tessera/autograd/profiler.hpp"
 #include "tessera/base/error.hpp"
 #include "tessera/comm/communicator.hpp"
-#include "tessera/kernels/attention.hpp"
 #include "tessera/kernels/attention_merge.hpp"
 #include "tessera/kernels/copy_blocks.hpp"
 #include "tessera/kernels/elementwise.hpp"
 #include "tessera/kernels/gemm.hpp"
 
+#include "autograd/attention_arguments.hpp"
+
 namespace tessera::autograd {
 namespace {
 
 enum Tag : int { keys_and_values, their_gradients };
-
-std::byte* at(const Tensor& tensor, std::int64_t element) {
-  return tensor.as<std::byte>() + static_cast<std::size_t>(element) * size_of(tensor.dtype());
-}
 
 /// Some neighbouring positions of every row.
 struct Piece {
@@ -161,12 +158,11 @@ void Ring::for_visible(int key_owner, Visit visit) const {
 
 kernels::AttentionForward Ring::call(const Tensor& q, const Piece& queries, const Tensor& kv,
                                      const Piece& keys) const {
-  kernels::AttentionForward args{};
+  kernels::AttentionForward args = arguments_of(options_);
   args.q = at(q, batch_ * queries.first * width_);
   args.k = at(kv, batch_ * keys.first * 2 * width_);
   args.v = at(kv, batch_ * keys.first * 2 * width_ + width_);
   args.batch = batch_;
-  args.heads = args.kv_heads = options_.heads;
   args.queries = queries.size();
   args.keys = keys.size();
   args.head_dim = width_ / options_.heads;
@@ -174,16 +170,8 @@ kernels::AttentionForward Ring::call(const Tensor& q, const Piece& queries, cons
   args.k_row_stride = args.v_row_stride = 2 * width_;
   args.q_batch_stride = args.y_batch_stride = queries.size() * width_;
   args.k_batch_stride = args.v_batch_stride = keys.size() * 2 * width_;
-  args.scale = options_.scale;
   args.causal = queries.positions == keys.positions;
   args.dtype = q.dtype();
-  args.dropout = options_.dropout.probability;
-  args.dropout_seed = options_.dropout.seed;
-  args.dropout_stream = options_.dropout.stream;
-  args.batch_offset = options_.batch_offset;
-  args.variables = options_.dropout.variables;
-  args.head_offset = options_.head_offset;
-  args.all_heads = options_.all_heads;
   args.query_offset = queries.positions.begin;
   args.key_offset = keys.positions.begin;
   args.all_positions = positions_;

@@ -11,6 +11,8 @@
 #include "tessera/comm/communicator.hpp"
 #include "tessera/kernels/copy_blocks.hpp"
 
+#include "autograd/attention_arguments.hpp"
+
 namespace tessera::autograd {
 namespace {
 
@@ -62,9 +64,6 @@ class HeadExchange {
 
   static Tensor travelling(std::int64_t elements, const Tensor& like) {
     return Tensor(Shape{elements}, like.dtype(), like.device(), Purpose::workspace);
-  }
-  static std::byte* at(const Tensor& tensor, std::int64_t element) {
-    return tensor.as<std::byte>() + static_cast<std::size_t>(element) * size_of(tensor.dtype());
   }
   static CopyBlocks swapped(CopyBlocks copy) {
     const void* const source = copy.source;

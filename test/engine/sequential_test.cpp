@@ -200,6 +200,17 @@ class SequentialTest : public ::testing::Test {
     for (std::size_t i = 0; i < expected.losses.size(); ++i)
       EXPECT_NEAR(found.losses.at(i), expected.losses[i], tolerance) << "step " << i;
   }
+  /// On pipelines of every length.
+  void expect_schedules_follow_one_rank(Trial trial) {
+    const Outcome alone = train_alone(trial);
+    for (const int pipeline : pipelines())
+      for (const PipelineKind kind : parallel::pipeline_kinds()) {
+        trial.pipeline = pipeline;
+        trial.kind = kind;
+        SCOPED_TRACE(trial.to_string());
+        expect_near(train(world(), trial), alone, 1e-5);
+      }
+  }
   /// Same stages over the data ranks sum otherwise; beside them it is one rank's sums.
   bool has_one_rank_s_sums(int pipeline) { return pipeline == world().size(); }
 
@@ -246,15 +257,9 @@ TEST_F(SequentialTest, EveryCutFollowsOneRank) {
 
 TEST_F(SequentialTest, LayersMayShareAParameterManyTimes) {
   for (const bool clips : {false, true}) {
-    Trial trial{.thrice = true, .recompute = nn::Recompute::full, .clipping = clips ? 0.1 : 0.0};
-    const Outcome alone = train_alone(trial);
-    for (const int pipeline : pipelines())
-      for (const PipelineKind kind : parallel::pipeline_kinds()) {
-        trial.pipeline = pipeline;
-        trial.kind = kind;
-        SCOPED_TRACE(trial.to_string());
-        expect_near(train(world(), trial), alone, 1e-5);
-      }
+    const Trial trial{
+        .thrice = true, .recompute = nn::Recompute::full, .clipping = clips ? 0.1 : 0.0};
+    expect_schedules_follow_one_rank(trial);
   }
 }
 
@@ -292,15 +297,7 @@ TEST_F(SequentialTest, TiedParametersStayOne) {
 }
 
 TEST_F(SequentialTest, NumbersGoThroughToo) {
-  Trial trial{.regression = true};
-  const Outcome alone = train_alone(trial);
-  for (const int pipeline : pipelines())
-    for (const PipelineKind kind : parallel::pipeline_kinds()) {
-      trial.pipeline = pipeline;
-      trial.kind = kind;
-      SCOPED_TRACE(trial.to_string());
-      expect_near(train(world(), trial), alone, 1e-5);
-    }
+  expect_schedules_follow_one_rank({.regression = true});
 }
 
 TEST_F(SequentialTest, ACheckpointFitsAnyPipeline) {

@@ -96,10 +96,6 @@ void measure(Program& program, Communicator& world) {
 }  // namespace tessera::bench
 
 int main(int argc, char** argv) {
-  using namespace tessera;
-  Runtime runtime;
-  Communicator& world = runtime.world();
-  bench::Program program("autograd_sequence_attention", argc, argv, bench::ranks_of(world));
-  bench::measure(program, world);
-  return program.finish();
+  using namespace tessera::bench;
+  return run_on_ranks("autograd_sequence_attention", argc, argv, measure);
 }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "tessera/comm/communicator.hpp"
+#include "tessera/comm/runtime.hpp"
 
 #include "support/bench.hpp"
 
@@ -14,6 +15,15 @@ inline Ranks ranks_of(Communicator& group) {
           .barrier = [&] { group.barrier(); },
           .rank = group.rank(),
           .size = group.size()};
+}
+
+/// All of main() for a benchmark of the ranks that were started: `measure(program, world)`.
+template <typename Measure>
+int run_on_ranks(const char* name, int argc, char** argv, Measure&& measure) {
+  Runtime runtime;
+  Program program(name, argc, argv, ranks_of(runtime.world()));
+  measure(program, runtime.world());
+  return program.finish();
 }
 
 }  // namespace tessera::bench
