@@ -102,7 +102,7 @@ void eval_on(Runtime& runtime, const Arguments& arguments, const std::string& mo
   TESSERA_CHECK(windows.size() > 0, Code::invalid_argument,
                 "no document has two tokens: there is nothing to predict");
   const auto result = parallel::evaluate(
-      served.model(), served.hooks(), world, windows.size(), length, arguments.rows,
+      served.model(), served.hooks(), served.data_group(), windows.size(), length, arguments.rows,
       [&](std::int64_t row, std::int32_t* inputs, std::int32_t* targets) {
         windows.fill(row, inputs, targets);
       },
@@ -128,6 +128,7 @@ int eval_all(const Arguments& arguments) {
             arguments.sequence_length > 0 ? arguments.sequence_length : config.data.sequence_length;
         Arguments here = arguments;
         if (here.model.device == "auto") here.model.device = config.device;
+        if (!here.model.pipeline) here.model.pipeline = config.mesh.pipeline;
         eval_on(runtime, here, config.run.folder, length);
       });
 }
@@ -140,7 +141,8 @@ void add_eval(CLI::App& app, Command& command) {
   sub->footer(
       "Documents are cut into windows that do not overlap; every token of a document but the first "
       "is a target once.\n"
-      "With RUN.yaml the newest checkpoint of that run is measured.");
+      "With RUN.yaml the newest checkpoint of that run is measured, in as many stages as its mesh "
+      "has.");
   auto* model = sub->add_option_group("model");
   add_model(*model, arguments->model, false);
   auto* file =

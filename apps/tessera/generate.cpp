@@ -60,10 +60,6 @@ void add_generate(CLI::App& app, Command& command) {
   sub->add_option("--max-tokens", arguments->options.max_tokens, "Tokens to write at most")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
-  sub->add_option("--pipeline", arguments->model.pipeline,
-                  "Divide the layers over so many ranks, as mesh.pipeline does in training")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
   inference::SamplingOptions& sampling = arguments->options.sampling;
   sub->add_option("--temperature", sampling.temperature, "0 always takes the likeliest token")
       ->capture_default_str();

@@ -22,6 +22,9 @@ void add_model(CLI::App& sub, ModelArguments& arguments, bool required) {
   sub.add_option("--device", arguments.device, "Where to compute; auto: on GPUs if there are any")
       ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
       ->capture_default_str();
+  sub.add_option("--pipeline", arguments.pipeline,
+                 "Divide the layers over so many ranks, as mesh.pipeline does in training")
+      ->check(CLI::PositiveNumber);
   sub.add_option("--threads", arguments.threads, "Threads of each rank; 0 divides the node's cores")
       ->check(CLI::NonNegativeNumber);
 }
@@ -39,7 +42,8 @@ inference::ModelLocation locate_on_all_ranks(Communicator& world, const std::str
 inference::ServedModel serve(Runtime& runtime, const inference::ModelLocation& location,
                              const ModelArguments& arguments) {
   const Device device = engine::choose_device(runtime, arguments.device);
-  return {runtime.world(), location, parse_dtype(arguments.dtype), device, arguments.pipeline};
+  return {runtime.world(), location, parse_dtype(arguments.dtype), device,
+          arguments.pipeline.value_or(1)};
 }
 
 std::string tokenizer_name_of(const inference::ModelLocation& location) {

@@ -4,6 +4,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "tessera/data/tokenizer.hpp"
@@ -20,10 +21,10 @@ struct ModelArguments {
   std::string dtype = "fp32";
   std::string device = "auto";
   int threads = 0;
-  int pipeline = 1;  // where a subcommand has an option for it
+  std::optional<int> pipeline{};
 };
 
-/// Declares --model (required or not), --dtype, --device and --threads.
+/// Declares --model (required or not), --dtype, --device, --pipeline and --threads.
 void add_model(CLI::App& sub, ModelArguments& arguments, bool required = true);
 
 /// What `name` means, found by the first rank and told to all. Collective.

@@ -71,7 +71,7 @@ ServedModel::ServedModel(Communicator& group, const ModelLocation& location, DTy
   options.dtype = dtype;
   model_ = nn::make_model(location.model_json, options);
   if (pipeline != 1) take_stages(pipeline);
-  Communicator& holders = mesh_ ? mesh_->group(Axis::data) : group;
+  Communicator& holders = data_group();
   weights_ = std::make_unique<zero::PartitionedOptimizer>(
       holders, storage_options(holders, group, dtype, device));
   parallel::add_parameters(*model_, *weights_);

@@ -176,10 +176,10 @@ TEST_F(ProgramTest, LogitsAgreeWithPyTorch) {
   spit(folder / "ids.json", rows.dump());
   const auto expected = tiny.doubles("logits.fp64");
   const double allowed = 2 * tiny.doubles("logits_max_error.fp32")[0];
-  for (const int ranks : {1, 2}) {
+  for (const auto& [ranks, stages] : {std::pair(1, 1), {2, 1}, {2, 2}, {3, 3}, {4, 2}}) {
     const Outcome outcome =
-        tessera(fmt::format("logits --model {} --ids {} --out {}", tiny.folder(),
-                            folder / "ids.json", folder / "out.safetensors"),
+        tessera(fmt::format("logits --model {} --ids {} --out {} --pipeline {}", tiny.folder(),
+                            folder / "ids.json", folder / "out.safetensors", stages),
                 ranks);
     ASSERT_EQ(outcome.exit_code, 0) << outcome.error;
     const checkpoint::SafetensorsFile file(folder / "out.safetensors");
@@ -204,10 +204,21 @@ TEST_F(ProgramTest, GenerationAndEvaluationAreTheSameOnAnyRankCount) {
   EXPECT_EQ(tessera(generate + "--seed 5", 2).out, tessera(generate + "--seed 5").out);
   EXPECT_NE(tessera(generate + "--seed 6").out, tessera(generate + "--seed 5").out);
   const auto one = nlohmann::json::parse(tessera(eval).out);
-  const auto three = nlohmann::json::parse(tessera(eval, 3).out);
   EXPECT_EQ(one["tokens"], 59);  // every byte but the first
-  EXPECT_EQ(three["tokens"], one["tokens"]);
-  EXPECT_NEAR(three["loss"].get<double>(), one["loss"].get<double>(), 1e-6);
+  const std::string of_run = "eval " + (folder / "a.yaml") + " --set mesh.pipeline=2 --json " +
+                             "--data " + (folder / "small.txt");
+  for (const auto& [command, ranks] : {std::pair(eval, 3),
+                                       {eval + " --pipeline 2", 2},
+                                       {eval + " --pipeline 2 --rows 1", 4},
+                                       {eval + " --pipeline 3", 3},
+                                       {of_run, 2}}) {
+    SCOPED_TRACE(command);
+    const Outcome outcome = tessera(command, ranks);
+    ASSERT_EQ(outcome.exit_code, 0) << outcome.error;
+    const auto found = nlohmann::json::parse(outcome.out);
+    EXPECT_EQ(found["tokens"], one["tokens"]);
+    EXPECT_NEAR(found["loss"].get<double>(), one["loss"].get<double>(), 1e-6);
+  }
 }
 
 TEST_F(ProgramTest, ToolsThatNeedNoTraining) {

@@ -89,6 +89,23 @@ TEST_F(GeneratorTest, StagesWriteTheSameText) {
   }
 }
 
+TEST_F(GeneratorTest, StagesFindTheSameLogits) {
+  const Tensor ids = tiny.batch(0, 0, 2).ids;
+  const auto logits = [&](ServedModel& model) {
+    autograd::Tape tape(autograd::Recording::off, &model.hooks(), model.stream());
+    return model.model().logits(tape, ids.on(model.stream())).on_host(model.stream());
+  };
+  const Tensor expected = logits(served);
+  for (int pipeline = 2; pipeline <= runtime.size(); ++pipeline) {
+    if (runtime.size() % pipeline != 0 || !testing::test_device().is_cpu()) continue;
+    ServedModel staged(runtime.world(), locate_model(tiny.folder()), DType::fp32, {}, pipeline);
+    const Tensor found = logits(staged);
+    ASSERT_EQ(found.shape(), expected.shape());
+    EXPECT_TRUE(
+        std::equal(found.as<float>(), found.as<float>() + found.numel(), expected.as<float>()));
+  }
+}
+
 TEST_F(GeneratorTest, StagesThatCannotBeAreTold) {
   if (!testing::test_device().is_cpu()) return;
   const auto serve = [&](int pipeline) {

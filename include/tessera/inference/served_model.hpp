@@ -42,6 +42,8 @@ class ServedModel {
   nn::Model& model() { return *model_; }
   autograd::UnitHooks& hooks() { return *binding_; }
   Communicator& group() { return group_; }
+  /// The ranks that divide the rows of a batch among them: all, or those of the same stages.
+  Communicator& data_group() { return mesh_ ? mesh_->group(Axis::data) : group_; }
   /// Of all passes.
   const Stream& stream() const { return stream_; }
 

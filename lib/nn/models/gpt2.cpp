@@ -411,8 +411,8 @@ Tensor Gpt2::logits(Tape& tape, const Tensor& ids) {
   check_ids(ids, 0);
   Pass pass;
   pass.positions = ids.size(1);
-  return with_head(tape, blocks(tape, pass, ids),
-                   [&](const Value& hidden) { return head_logits(tape, hidden.data()); });
+  return in_stages() ? logits_through_stages(tape, pass, ids, Wanted::all)
+                     : logits_of(tape, blocks(tape, pass, ids), Wanted::all);
 }
 
 Tensor Gpt2::forward_cached(Tape& tape, const Tensor& ids, KvCache& cache) {
@@ -423,16 +423,15 @@ Tensor Gpt2::forward_cached(Tape& tape, const Tensor& ids, KvCache& cache) {
   Pass pass;
   pass.positions = ids.size(1);
   pass.cache = &cache;
-  Tensor logits = in_stages() ? logits_through_stages(tape, pass, ids)
-                              : next_logits(tape, blocks(tape, pass, ids));
+  Tensor logits = in_stages() ? logits_through_stages(tape, pass, ids, Wanted::last)
+                              : logits_of(tape, blocks(tape, pass, ids), Wanted::last);
   cache.length += ids.size(1);
   return logits;
 }
 
-Tensor Gpt2::next_logits(Tape& tape, const Value& x) {
-  const Value last(last_positions(tape.stream(), x.data()));
-  return with_head(tape, last,
-                   [&](const Value& hidden) { return head_logits(tape, hidden.data()); });
+Tensor Gpt2::logits_of(Tape& tape, const Value& x, Wanted wanted) {
+  const Value at = wanted == Wanted::all ? x : Value(last_positions(tape.stream(), x.data()));
+  return with_head(tape, at, [&](const Value& hidden) { return head_logits(tape, hidden.data()); });
 }
 
 std::vector<std::string> Gpt2::names_in_files(const std::string& name) const {

@@ -107,14 +107,17 @@ autograd::Value Gpt2::blocks_of_stage(autograd::Tape& tape, const Pass& pass, in
   return x;
 }
 
-Tensor Gpt2::logits_through_stages(autograd::Tape& tape, const Pass& pass, const Tensor& ids) {
+Tensor Gpt2::logits_through_stages(autograd::Tape& tape, const Pass& pass, const Tensor& ids,
+                                   Wanted wanted) {
   TESSERA_CHECK(pipeline_.group != nullptr, Code::invalid_argument,
                 "this model has the stages of a pipeline without its group");
   Communicator& line = *pipeline_.group;
   const Stream& stream = tape.stream();
   const int last = pipeline_.stages() - 1;
   const auto is_own = [&](int stage) { return pipeline_.rank_of(stage) == pipeline_.rank; };
-  Tensor logits(Shape{ids.size(0), config_.vocab_size}, DType::fp32, ids.device());
+  const Shape shape = wanted == Wanted::all ? Shape{ids.size(0), ids.size(1), config_.vocab_size}
+                                            : Shape{ids.size(0), config_.vocab_size};
+  Tensor logits(shape, DType::fp32, ids.device());
   autograd::Value x;
   for (const int stage : pipeline_.own) {
     if (stage > 0 && !is_own(stage - 1)) {
@@ -126,7 +129,7 @@ Tensor Gpt2::logits_through_stages(autograd::Tape& tape, const Pass& pass, const
     }
     x = blocks_of_stage(tape, pass, stage, ids, x);
     if (stage == last) {
-      logits = next_logits(tape, x);
+      logits = logits_of(tape, x, wanted);
     } else if (!is_own(stage + 1)) {
       const Tensor& made = x.data();
       line.send(made.data(), made.numel(), made.dtype(), pipeline_.rank_of(stage + 1), 0, stream)

@@ -84,6 +84,7 @@ class Gpt2 final : public Model {
                             const autograd::Value& input) override;
   /// Not where ranks share the work: what they exchange goes through other streams.
   bool can_be_recorded() const override { return is_whole() && !in_stages(); }
+  /// In the stages of a pipeline too, of which every rank gets the logits.
   Tensor logits(autograd::Tape& tape, const Tensor& ids) override;
   KvCache make_cache(std::int64_t rows, std::int64_t capacity, Device device = {}) const override;
   /// In the stages of a pipeline too, of which every rank gets the logits; its cache has the layers
@@ -151,16 +152,20 @@ class Gpt2 final : public Model {
   /// Of these, what one stage has; `x` is what the stage before made.
   autograd::Value blocks_of_stage(autograd::Tape& tape, const Pass& pass, int stage,
                                   const Tensor& ids, autograd::Value x);
-  /// next_logits() of a pass through the stages of all ranks, on each of them.
-  Tensor logits_through_stages(autograd::Tape& tape, const Pass& pass, const Tensor& ids);
+  /// After which of the positions logits are wanted.
+  enum class Wanted : std::uint8_t { last, all };
+  /// Of a pass through the stages of all ranks, on each of them.
+  Tensor logits_through_stages(autograd::Tape& tape, const Pass& pass, const Tensor& ids,
+                               Wanted wanted);
   bool has_layer(int layer) const;
   /// The last norm, then head(hidden); leaves what is still entered.
   template <typename Head>
   auto with_head(autograd::Tape& tape, const autograd::Value& x, Head head);
   autograd::Value final_norm(autograd::Tape& tape, const autograd::Value& x);
   Tensor head_logits(autograd::Tape& tape, const Tensor& hidden);
-  /// After the last of the positions: x [rows, positions, width] -> fp32 [rows, vocabulary].
-  Tensor next_logits(autograd::Tape& tape, const autograd::Value& x);
+  /// x [rows, positions, width] -> fp32 [rows, positions, vocabulary], or of the last position
+  /// [rows, vocabulary].
+  Tensor logits_of(autograd::Tape& tape, const autograd::Value& x, Wanted wanted);
   autograd::DropoutSite dropout_site(const Pass& pass, std::int64_t site, double probability) const;
   /// Layers: 0 is the embedding, then blocks, then the last norm with the head.
   int final_layer() const { return static_cast<int>(config_.n_layer) + 1; }
