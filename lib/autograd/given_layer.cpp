@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tessera/autograd/given_layer.hpp"
 
+#include <memory>
 #include <utility>
 
 #include "tessera/autograd/profiler.hpp"
 #include "tessera/base/error.hpp"
-#include "tessera/kernels/elementwise.hpp"
 
 #include "autograd/weight_gradient.hpp"
 
@@ -33,22 +33,17 @@ struct GivenLayer {
     return y.to(x.dtype());
   }
 
-  void backward(const Tensor& dy, GradientSlot* slot) const {
+  /// Returns the parameters' gradient where it has to wait (Phase::inputs).
+  Tensor backward(const Tensor& dy, GradientSlot* slot) const {
     const ProfileScope profile("given layer backward");
     const Tensor dx = Tensor::zeros(x.shape(), DType::fp32), w = parameters();
     const Tensor dw = w ? Tensor::zeros(w.shape(), DType::fp32) : Tensor();
     if (x.size(0) > 0) functions.backward(x.to(DType::fp32), w, dy.to(DType::fp32), dx, dw);
     if (slot != nullptr) slot->add(stream, dx.to(x.dtype()));
-    if (w && weight->trainable) write_gradient(dw);
-  }
-
- private:
-  void write_gradient(const Tensor& dw) const {
-    const GradientTarget target = gradient_target(*weight);
-    if (target.accumulate)
-      kernels::accumulate(stream, dw.data(), DType::fp32, 1, target.data, target.dtype, dw.numel());
-    else
-      kernels::cast(stream, dw.data(), DType::fp32, target.data, target.dtype, dw.numel());
+    if (!w || !weight->trainable) return {};
+    if (!weight->gradient) return dw;
+    write_gradient(stream, dw, *weight);
+    return {};
   }
 };
 
@@ -62,11 +57,18 @@ Value given_layer(Tape& tape, const Value& x, Weight* weight, std::int64_t outpu
   const bool trained = weight != nullptr && weight->trainable;
   Value y = tape.result(layer.forward(), x.requires_gradient() || trained);
   if (!y.requires_gradient()) return y;
-  tape.record(
-      {.name = "given_layer",
-       .output = y.slot(),
-       .backward_input = [layer, slot = x.slot()](Tensor& dy) { layer.backward(dy, slot.get()); },
-       .backward_weight = {}});
+  const auto waiting = std::make_shared<Tensor>();
+  tape.record({.name = "given_layer",
+               .output = y.slot(),
+               .backward_input =
+                   [layer, waiting, slot = x.slot()](Tensor& dy) {
+                     *waiting = layer.backward(std::exchange(dy, {}), slot.get());
+                   },
+               .backward_weight =
+                   [stream = layer.stream, waiting, weight](const Tensor&) {
+                     if (*waiting) write_gradient(stream, *waiting, *weight);
+                   },
+               .waits = false});
   return y;
 }
 

@@ -46,7 +46,9 @@ struct LayerNorm {
     return y;
   }
 
-  void backward(const Tensor& dy, GradientSlot& slot) const {
+  /// Where the weights' gradients have no place yet (Phase::inputs) they go into `waiting`, a row
+  /// each.
+  void backward(const Tensor& dy, GradientSlot& slot, Tensor& waiting) const {
     const ProfileScope profile("layer norm backward");
     const GradientSlot::Target dx = slot.target(stream, x.shape(), x.dtype(), x.device());
     kernels::LayerNormBackward args{.dy = dy.data(),
@@ -63,6 +65,25 @@ struct LayerNorm {
                                     .rows = rows,
                                     .columns = columns,
                                     .dtype = x.dtype()};
+    const bool wait =
+        (weight->trainable && !weight->gradient) || (bias->trainable && !bias->gradient);
+    if (wait)
+      waiting = put_aside(args);
+    else
+      write_gradients(args);
+    kernels::layer_norm_backward(stream, args);
+  }
+
+ private:
+  Tensor put_aside(kernels::LayerNormBackward& args) const {
+    const Tensor gradients(Shape{2, columns}, DType::fp32, x.device());
+    if (weight->trainable) args.dweight = gradients.as<float>();
+    if (bias->trainable) args.dbias = gradients.as<float>() + columns;
+    args.gradient_type = DType::fp32;
+    return gradients;
+  }
+
+  void write_gradients(kernels::LayerNormBackward& args) const {
     if (weight->trainable) {
       const GradientTarget target = gradient_target(*weight);
       args.dweight = target.data;
@@ -78,7 +99,6 @@ struct LayerNorm {
       args.gradient_type = target.dtype;
       args.accumulate = target.accumulate;
     }
-    kernels::layer_norm_backward(stream, args);
   }
 };
 
@@ -105,10 +125,19 @@ Value record_layer_norm(Tape& tape, const LayerNorm& op, const Value& x, Tensor 
   if (!y.requires_gradient()) return y;
   // A constant input still needs somewhere to write dx: the kernel computes all at once.
   const auto slot = x.requires_gradient() ? x.slot() : std::make_shared<GradientSlot>();
-  tape.record({.name = "layer_norm",
-               .output = y.slot(),
-               .backward_input = [op, slot](Tensor& dy) { op.backward(dy, *slot); },
-               .backward_weight = {}});
+  const auto waiting = std::make_shared<Tensor>();
+  tape.record(
+      {.name = "layer_norm",
+       .output = y.slot(),
+       .backward_input =
+           [op, slot, waiting](Tensor& dy) { op.backward(std::exchange(dy, {}), *slot, *waiting); },
+       .backward_weight =
+           [stream = op.stream, waiting, weight = op.weight, bias = op.bias](const Tensor&) {
+             if (!*waiting) return;
+             if (weight->trainable) write_gradient(stream, waiting->rows(0, 1), *weight);
+             if (bias->trainable) write_gradient(stream, waiting->rows(1, 2), *bias);
+           },
+       .waits = false});
   if (!keep_output) y.set_rebuild([op] { return op.forward(); });
   return y;
 }

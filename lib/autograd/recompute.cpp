@@ -60,7 +60,8 @@ Value recompute(Tape& tape, const Value& input,
                      if (slot && !start.slot()->empty())
                        slot->add(tape.stream(), start.slot()->take());
                    },
-               .backward_weight = {}});
+               .backward_weight = {},
+               .waits = true});
   return result;
 }
 

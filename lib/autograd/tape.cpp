@@ -17,25 +17,50 @@ void Tape::enter(int unit) {
   if (hooks_ == nullptr) return;
   hooks_->acquire(unit, Phase::forward);
   if (!recording()) return;
-  UnitHooks* hooks = hooks_;
-  record({.name = "unit's last use",
-          .output = nullptr,
-          .backward_input = [hooks, unit](Tensor&) { hooks->release(unit, Phase::backward); },
-          .backward_weight = [hooks, unit](const Tensor&) { hooks->gradients_ready(unit); }});
+  const auto use = std::make_shared<Use>(Use{.waiting_before = waiting_});
+  entered_[unit] = use;
+  record_last_use(unit, use);
 }
 
 void Tape::leave(int unit) {
   if (hooks_ == nullptr) return;
   hooks_->release(unit, Phase::forward);
   if (!recording()) return;
-  UnitHooks* hooks = hooks_;
-  Node node{.name = "unit's first use",
-            .output = nullptr,
-            .backward_input = [hooks, unit](Tensor&) { hooks->acquire(unit, Phase::backward); },
-            .backward_weight = {}};
-  if (split_)
-    node.backward_weight = [hooks, unit](const Tensor&) { hooks->acquire(unit, Phase::weights); };
-  record(std::move(node));
+  const std::shared_ptr<Use> use = std::move(entered_[unit]);
+  entered_.erase(unit);
+  use->waits = waiting_ > use->waiting_before;
+  record_first_use(unit, use);
+}
+
+void Tape::record_last_use(int unit, const std::shared_ptr<Use>& use) {
+  record({.name = "unit's last use",
+          .output = nullptr,
+          .backward_input =
+              [hooks = hooks_, unit, use](Tensor&) {
+                hooks->release(unit, Phase::backward);
+                if (!use->waits) hooks->gradients_ready(unit);
+              },
+          .backward_weight =
+              [hooks = hooks_, unit, use](const Tensor&) {
+                if (!use->waits) return;
+                hooks->release(unit, Phase::weights);
+                hooks->gradients_ready(unit);
+              },
+          .waits = false});
+}
+
+void Tape::record_first_use(int unit, const std::shared_ptr<Use>& use) {
+  record({.name = "unit's first use",
+          .output = nullptr,
+          .backward_input =
+              [hooks = hooks_, unit, use](Tensor&) {
+                hooks->acquire(unit, use->waits ? Phase::inputs : Phase::backward);
+              },
+          .backward_weight =
+              [hooks = hooks_, unit, use](const Tensor&) {
+                if (use->waits) hooks->acquire(unit, Phase::weights);
+              },
+          .waits = false});
 }
 
 Value Tape::result(Tensor data, bool requires_gradient) const {
@@ -44,6 +69,7 @@ Value Tape::result(Tensor data, bool requires_gradient) const {
 
 void Tape::record(Node node) {
   TESSERA_CHECK(recording(), Code::internal, "an operation was recorded on a tape that is off");
+  if (split_ && node.waits.value_or(node.backward_weight != nullptr)) ++waiting_;
   nodes_.push_back(std::move(node));
 }
 

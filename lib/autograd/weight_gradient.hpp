@@ -4,6 +4,7 @@
 
 #include "tessera/autograd/weight.hpp"
 #include "tessera/base/error.hpp"
+#include "tessera/kernels/elementwise.hpp"
 
 namespace tessera::autograd {
 
@@ -25,6 +26,17 @@ inline GradientTarget gradient_target(Weight& weight) {
   const bool accumulate = weight.gradient_written;
   weight.gradient_written = true;
   return {weight.gradient.data(), weight.gradient.dtype(), accumulate};
+}
+
+/// Adds or writes a gradient that was computed apart, in fp32, in one contiguous piece.
+inline void write_gradient(const Stream& stream, const Tensor& gradient, Weight& weight) {
+  const GradientTarget target = gradient_target(weight);
+  if (target.accumulate)
+    kernels::accumulate(stream, gradient.data(), DType::fp32, 1, target.data, target.dtype,
+                        gradient.numel());
+  else
+    kernels::cast(stream, gradient.data(), DType::fp32, target.data, target.dtype,
+                  gradient.numel());
 }
 
 }  // namespace tessera::autograd

@@ -101,8 +101,7 @@ void add_pipeline(RowList& rows) {
   rows.supported("schedule", one_of({"gpipe", "1f1b", "interleaved-1f1b", "zero-bubble", "zb-v"}),
                  "\"1f1b\"",
                  "With mesh.pipeline above 1: the order in which a step's micro-batches "
-                 "(gradient_accumulation_steps of them) go through the stages. interleaved-1f1b, "
-                 "zero-bubble and zb-v need ZeRO stage 0 or 1.");
+                 "(gradient_accumulation_steps of them) go through the stages.");
   rows.supported("chunks", integer(1, 1024).or_auto(), "\"auto\"",
                  "Stages of a rank. auto: 2 for interleaved-1f1b and zb-v, else 1.");
   rows.supported("partition", any_text().or_(any_list()), "\"auto\"",

@@ -15,13 +15,45 @@
 
 namespace tessera::engine {
 
+namespace {
+
+parallel::PipelineShape shape_of(const nn::Network& model, const EngineOptions& options) {
+  const nn::PipelineAxis& axis = model.pipeline();
+  return parallel::PipelineShape{options.pipeline, axis.size, options.zero.accumulation_steps,
+                                 static_cast<int>(axis.own.size())}
+      .resolved();
+}
+
+/// Whether the micro-batches go through a rank's layers at different times.
+bool goes_apart(const parallel::PipelineShape& shape) {
+  return shape.chunks > 1 || shape.splits_backward();
+}
+
+zero::Options zero_options(const nn::Network& model, const EngineOptions& options) {
+  zero::Options zero = options.zero;
+  if (!model.in_stages()) return zero;
+  const parallel::PipelineShape shape = shape_of(model, options);
+  zero.units_apart = goes_apart(shape);
+  TESSERA_CHECK(
+      !zero.units_apart || zero.stage > 0 || !zero.reduce_every_micro_batch ||
+          shape.micro_batches == 1,
+      Code::not_supported,
+      fmt::format("schedule {} with comm.reduce_every_micro_batch needs ZeRO stage 1, 2 or 3: "
+                  "stage 0 has one gradient for all micro-batches, which go through a rank's "
+                  "layers at different times. Or use 1f1b or gpipe",
+                  parallel::to_string(shape.kind)));
+  return zero;
+}
+
+}  // namespace
+
 Engine::Engine(Communicator& group, nn::Network& model, const EngineOptions& options)
     : group_(group),
       everyone_(options.zero.everyone ? *options.zero.everyone : group),
       model_(model),
       options_(options),
       stream_(current_stream(options.zero.device)),
-      optimizer_(group, options.zero),
+      optimizer_(group, zero_options(model, options)),
       binding_(model, optimizer_),
       schedule_(optim::make_schedule(options.schedule, options.zero.rule.lr)) {
   if (options.loss_scaler) scaler_.emplace(*options.loss_scaler);
@@ -35,25 +67,10 @@ Engine::Engine(Communicator& group, nn::Network& model, const EngineOptions& opt
 }
 
 void Engine::set_up_pipeline() {
-  const nn::PipelineAxis& axis = model_.pipeline();
   // Messages of both directions share a stream there, and could wait for each other.
   TESSERA_CHECK(stream_.device().is_cpu(), Code::not_supported,
                 "pipelines on GPUs are not available yet; use mesh.pipeline 1, or device: cpu");
-  const parallel::PipelineShape shape =
-      parallel::PipelineShape{options_.pipeline, axis.size, options_.zero.accumulation_steps,
-                              static_cast<int>(axis.own.size())}
-          .resolved();
-  const bool at_different_times = shape.chunks > 1 || shape.splits_backward();
-  TESSERA_CHECK(
-      !at_different_times || optimizer_.accumulates_locally() || shape.micro_batches == 1,
-      Code::not_supported,
-      fmt::format(
-          "schedule {} with ZeRO stage {}{} is not available yet: its micro-batches go "
-          "through a rank's layers at different times, and gradients would have to be "
-          "reduced for each. Use 1f1b or gpipe, or stage 0 or 1",
-          parallel::to_string(shape.kind), options_.zero.stage,
-          options_.zero.reduce_every_micro_batch ? " and comm.reduce_every_micro_batch" : ""));
-  pipeline_.emplace(model_, parallel::make_pipeline_schedule(shape), stream_);
+  pipeline_.emplace(model_, parallel::make_pipeline_schedule(shape_of(model_, options_)), stream_);
   binding_.pipe(options_.keep_gathered);
 }
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tessera/parallel/unit_binding.hpp"
 
+#include <algorithm>
+#include <iterator>
 #include <vector>
 
 namespace tessera::parallel {
@@ -11,7 +13,8 @@ UnitBinding::UnitBinding(nn::Network& model, zero::PartitionedOptimizer& optimiz
 void UnitBinding::attach(int unit, autograd::Phase phase) {
   optimizer_.gather(unit);
   attach_values(unit);
-  if (phase == autograd::Phase::backward) attach_gradients(unit);
+  if (phase == autograd::Phase::backward || phase == autograd::Phase::weights)
+    attach_gradients(unit);
 }
 
 void UnitBinding::pipe(bool keep) {
@@ -24,14 +27,23 @@ void UnitBinding::begin_step() {
 }
 
 void UnitBinding::acquire(int unit, autograd::Phase phase) {
-  if (phase == autograd::Phase::weights) {  // only where every rank has all values
-    attach_values(unit);
-    return attach_gradients(unit);
-  }
   attach(unit, phase);
-  const bool backward = phase == autograd::Phase::backward;
-  optimizer_.prefetch_after(unit, backward ? zero::Direction::backward : zero::Direction::forward);
+  const bool forward = phase == autograd::Phase::forward;
+  const auto direction = forward ? zero::Direction::forward : zero::Direction::backward;
+  optimizer_.prefetch_after(unit, direction, units_left(unit, direction));
   optimizer_.progress();
+}
+
+int UnitBinding::units_left(int unit, zero::Direction direction) const {
+  const std::vector<nn::Unit>& units = model_.units();
+  const auto same = [stage = units[static_cast<std::size_t>(unit)].stage](const nn::Unit& other) {
+    return other.stage == stage;
+  };
+  const auto at = units.begin() + unit;
+  if (direction == zero::Direction::forward)
+    return static_cast<int>(std::find_if_not(at + 1, units.end(), same) - at) - 1;
+  const auto before = std::make_reverse_iterator(at);
+  return static_cast<int>(std::find_if_not(before, units.rend(), same) - before);
 }
 
 void UnitBinding::release(int unit, autograd::Phase) {

@@ -28,6 +28,10 @@ class Filler {
       begin += count;
     }
   }
+  void close() {
+    if (open_.elements > 0) buckets_.push_back(std::move(open_));
+    open_ = {};
+  }
   std::vector<Bucket> finish() {
     close();
     return std::move(buckets_);
@@ -37,10 +41,6 @@ class Filler {
   std::int64_t fitting(std::int64_t wanted) const {
     const std::int64_t room = capacity_ - open_.elements;
     return wanted <= room ? wanted : room / kernels::kNormBlock * kernels::kNormBlock;
-  }
-  void close() {
-    if (open_.elements > 0) buckets_.push_back(std::move(open_));
-    open_ = {};
   }
 
   std::int64_t capacity_;
@@ -56,12 +56,14 @@ std::int64_t largest_bucket(const std::vector<Bucket>& plan) {
   return most;
 }
 
-std::vector<Bucket> plan_slices(const FlatLayout& layout, std::int64_t capacity, bool backward) {
+std::vector<Bucket> plan_slices(const FlatLayout& layout, std::int64_t capacity, bool backward,
+                                bool units_apart) {
   Filler filler(std::max(capacity / layout.ranks(), kernels::kNormBlock));
   const auto units = static_cast<int>(layout.units().size());
   for (int i = 0; i < units; ++i) {
     const int unit = backward ? units - 1 - i : i;
     filler.add_slice(unit, layout.slice_elements(unit));
+    if (units_apart) filler.close();
   }
   return filler.finish();
 }

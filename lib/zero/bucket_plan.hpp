@@ -28,8 +28,10 @@ std::int64_t largest_bucket(const std::vector<Bucket>& plan);
 
 /// Cuts the slices of all units into buckets of at most `capacity` elements, counted over all
 /// ranks, but never inside a norm block of a slice. Units go from the last to the first if
-/// `backward`, the order in which their gradients become ready.
-std::vector<Bucket> plan_slices(const FlatLayout& layout, std::int64_t capacity, bool backward);
+/// `backward`, the order in which their gradients become ready; `units_apart`: no bucket has parts
+/// of two.
+std::vector<Bucket> plan_slices(const FlatLayout& layout, std::int64_t capacity, bool backward,
+                                bool units_apart = false);
 
 /// Cuts all padded units, seen as one array, into consecutive ranges of at most `capacity`
 /// elements, from the end to the start.

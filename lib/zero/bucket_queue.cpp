@@ -13,13 +13,14 @@
 namespace tessera::zero {
 
 BucketQueue::BucketQueue(const char* work, std::vector<Bucket> plan, bool overlap, int slots,
-                         Start start, Complete complete)
+                         Start start, Complete complete, QueueOrder order)
     : work_(work),
       plan_(std::move(plan)),
       overlap_(overlap),
       slots_(slots),
       start_(std::move(start)),
-      complete_(std::move(complete)) {
+      complete_(std::move(complete)),
+      order_(order) {
   int last = -1;
   for (const Bucket& bucket : plan_)
     for (const BucketPart& part : bucket.parts) last = std::max(last, part.unit);
@@ -36,6 +37,11 @@ BucketQueue::~BucketQueue() {
 }
 
 void BucketQueue::ready(int unit) {
+  if (order_ == QueueOrder::units) {
+    for (std::size_t i = 0; i < plan_.size(); ++i)
+      if (plan_[i].parts.front().unit == unit) launch(i);
+    return;
+  }
   // Units without elements are in no bucket.
   if (static_cast<std::size_t>(unit) < ready_.size()) ready_[static_cast<std::size_t>(unit)] = true;
   while (next_ < plan_.size() && next_is_ready()) launch_next();
@@ -48,11 +54,15 @@ bool BucketQueue::next_is_ready() const {
 }
 
 void BucketQueue::launch_next() {
+  launch(next_++);
+}
+
+void BucketQueue::launch(std::size_t bucket) {
   const ScopedSpan span(SpanKind::communication, work_);
   if (slots_ > 0 && in_flight_.size() == static_cast<std::size_t>(slots_)) complete_oldest();
-  const int slot = slots_ > 0 ? static_cast<int>(next_ % static_cast<std::size_t>(slots_)) : 0;
-  in_flight_.push_back({next_, slot, start_(plan_[next_], slot)});
-  ++next_;
+  const int slot = slots_ > 0 ? static_cast<int>(launched_ % static_cast<std::size_t>(slots_)) : 0;
+  in_flight_.push_back({bucket, slot, start_(plan_[bucket], slot)});
+  ++launched_;
   if (!overlap_) complete_oldest();
 }
 
@@ -65,7 +75,7 @@ void BucketQueue::complete_oldest() {
 }
 
 void BucketQueue::finish() {
-  while (next_ < plan_.size()) launch_next();
+  while (order_ == QueueOrder::plan && next_ < plan_.size()) launch_next();
   while (!in_flight_.empty()) complete_oldest();
   begin_anew();
 }
@@ -76,7 +86,7 @@ void BucketQueue::abandon() {
 }
 
 void BucketQueue::begin_anew() {
-  next_ = 0;
+  next_ = launched_ = 0;
   std::fill(ready_.begin(), ready_.end(), false);
 }
 

@@ -56,11 +56,11 @@ const Options& checked(const Options& options) {
 /// together.
 std::string describe(const Options& o) {
   const optim::UpdateOptions& r = o.rule;
-  return fmt::format("{} {} {} {} {} {} {} {} {} {} {} {}\n", o.stage, to_string(o.dtype),
+  return fmt::format("{} {} {} {} {} {} {} {} {} {} {} {} {}\n", o.stage, to_string(o.dtype),
                      to_string(o.communication_dtype.value_or(o.dtype)), o.gradient_clipping,
                      to_string(o.reduction), o.accumulation_steps, to_string(o.accumulation_dtype),
-                     o.reduce_every_micro_batch, o.reduce_bucket_size, o.gather_bucket_size,
-                     o.prefetch_elements, o.overlap) +
+                     o.reduce_every_micro_batch, o.units_apart, o.reduce_bucket_size,
+                     o.gather_bucket_size, o.prefetch_elements, o.overlap) +
          fmt::format("{} {} {} {} {} {} {} {} {} {} {}\n", r.type, r.lr, r.weight_decay, r.beta1,
                      r.beta2, r.epsilon, r.adam_w_mode, r.bias_correction, r.momentum, r.dampening,
                      r.nesterov);
@@ -161,8 +161,7 @@ void PartitionedOptimizer::Impl::make_storage() {
     return views[static_cast<std::size_t>(parameter)].options.place.value_or(parameter);
   });
   norm = std::make_unique<SliceNorm>(context, counted_elements());
-  unit_readiness.assign(layout.units().size(), Readiness::untouched);
-  micro_batches.assign(layout.units().size(), 0);
+  unit_progress.assign(layout.units().size(), {});
   if (kind == Kind::lent) {
     gradients = make_lent_gradients(context, *norm, views);
     parameters = make_lent_parameters(context, views);

@@ -26,8 +26,13 @@ struct PartitionedOptimizer::Impl {
   Impl(Communicator& communicator, const Options& given);
 
   enum class Kind { undecided, lent, own };
-  /// Where a unit's gradient stands in the micro-batch.
-  enum class Readiness : std::uint8_t { untouched, attached, ready };
+  /// Where a unit's gradients stand in a step.
+  struct Progress {
+    bool attached = false;
+    int ready = 0;  // micro-batches whose gradients are complete
+    int ended = 0;  // and those that are over
+    bool operator==(const Progress&) const = default;
+  };
 
   // Declaration
   int add(const ParamView& view, Kind kind);
@@ -50,10 +55,11 @@ struct PartitionedOptimizer::Impl {
   void require_unit(int unit) const;
   void require_parameter(int parameter) const;
   MicroBatch now(int unit) const;
-  /// Micro-batches that all units have finished since the last step.
+  /// Micro-batches that are over for all units since the last step.
   int finished() const;
-  Readiness& readiness(int unit) { return unit_readiness[static_cast<std::size_t>(unit)]; }
+  Progress& progress(int unit) { return unit_progress[static_cast<std::size_t>(unit)]; }
   void zero_unwritten(int unit, const std::vector<bool>& written);
+  void finish_micro_batch(int index);
   void begin_step();
 
   // Step
@@ -85,8 +91,7 @@ struct PartitionedOptimizer::Impl {
   std::unique_ptr<HeldStates> states;
   std::unique_ptr<StepJudge> judge;  // where there are gradients
 
-  std::vector<Readiness> unit_readiness;
-  std::vector<int> micro_batches;       // that each unit has finished since the last step
+  std::vector<Progress> unit_progress;  // since the last step
   std::int64_t steps = 0;               // applied, of those that are finished
   std::deque<PendingDecision> started;  // steps that are not finished, at most two
 };

@@ -46,7 +46,7 @@ void PartitionedOptimizer::Impl::require_parameter(int parameter) const {
 }
 
 MicroBatch PartitionedOptimizer::Impl::now(int unit) const {
-  const int done = micro_batches[static_cast<std::size_t>(unit)];
+  const int done = unit_progress[static_cast<std::size_t>(unit)].ready;
   TESSERA_CHECK(done < options.accumulation_steps, Code::invalid_argument,
                 fmt::format("a step has {} micro-batches and all are done: call step() or "
                             "discard_gradients()",
@@ -74,12 +74,19 @@ void PartitionedOptimizer::Impl::zero_unwritten(int unit, const std::vector<bool
 }
 
 int PartitionedOptimizer::Impl::finished() const {
-  return micro_batches.empty() ? options.accumulation_steps : std::ranges::min(micro_batches);
+  if (unit_progress.empty()) return options.accumulation_steps;
+  return std::ranges::min_element(unit_progress, {}, &Progress::ended)->ended;
+}
+
+/// Units apart need nothing before the last one.
+void PartitionedOptimizer::Impl::finish_micro_batch(int index) {
+  const MicroBatch micro_batch{index, options.accumulation_steps};
+  const bool all = finished() == index + 1;
+  if (options.units_apart ? all && micro_batch.last() : all) gradients->finish(micro_batch);
 }
 
 void PartitionedOptimizer::Impl::begin_step() {
-  std::ranges::fill(unit_readiness, Readiness::untouched);
-  std::ranges::fill(micro_batches, 0);
+  std::ranges::fill(unit_progress, Progress{});
 }
 
 void PartitionedOptimizer::Impl::finish_gradients() {
@@ -236,11 +243,11 @@ bool PartitionedOptimizer::prefetch(int unit) {
   return impl_->parameters->prefetch(unit);
 }
 
-void PartitionedOptimizer::prefetch_after(int unit, Direction direction) {
+void PartitionedOptimizer::prefetch_after(int unit, Direction direction, int most) {
   impl_->require_own("prefetch_after");
   impl_->require_unit(unit);
   const int way = direction == Direction::forward ? 1 : -1;
-  for (int u = unit + way; u >= 0 && u < impl_->context.units(); u += way) {
+  for (int u = unit + way; most > 0 && u >= 0 && u < impl_->context.units(); u += way, --most) {
     if (resident(u) || impl_->parameters->under_way(u)) continue;
     if (!impl_->parameters->prefetch(u)) return;
   }
@@ -256,20 +263,22 @@ void PartitionedOptimizer::attach_gradients(int unit) {
   impl_->require_own("attach_gradients");
   impl_->require_training("attach_gradients");
   impl_->require_unit(unit);
-  static_cast<void>(impl_->now(unit));
-  TESSERA_CHECK(impl_->readiness(unit) != Impl::Readiness::ready, Code::invalid_argument,
+  Impl::Progress& progress = impl_->progress(unit);
+  TESSERA_CHECK(impl_->options.units_apart || progress.ready == progress.ended,
+                Code::invalid_argument,
                 fmt::format("the gradients of unit \"{}\" were ready already in this micro-batch",
                             impl_->layout.unit(unit).name));
-  if (impl_->readiness(unit) == Impl::Readiness::attached) return;
+  static_cast<void>(impl_->now(unit));
+  if (progress.attached) return;
   impl_->gradients->attach(unit);
-  impl_->readiness(unit) = Impl::Readiness::attached;
+  progress.attached = true;
 }
 
 void* PartitionedOptimizer::gradient_data(int parameter) const {
   impl_->require_own("gradient_data");
   impl_->require_parameter(parameter);
   const FlatParameter& flat = impl_->layout.parameter(parameter);
-  TESSERA_CHECK(impl_->readiness(flat.unit) == Impl::Readiness::attached, Code::invalid_argument,
+  TESSERA_CHECK(impl_->progress(flat.unit).attached, Code::invalid_argument,
                 fmt::format("the gradient of \"{}\" is not attached", flat.name));
   if (flat.numel() == 0) return nullptr;
   return element(impl_->gradients->written(flat.unit), flat.offset,
@@ -295,11 +304,13 @@ void PartitionedOptimizer::gradients_ready(int unit, const std::vector<bool>& wr
   TESSERA_CHECK(written.size() == static_cast<std::size_t>(flat.parameters), Code::invalid_argument,
                 fmt::format("gradients_ready of unit \"{}\" got {} flags for {} parameters",
                             flat.name, written.size(), flat.parameters));
-  TESSERA_CHECK(impl_->readiness(unit) == Impl::Readiness::attached, Code::invalid_argument,
+  Impl::Progress& progress = impl_->progress(unit);
+  TESSERA_CHECK(progress.attached, Code::invalid_argument,
                 fmt::format("the gradients of unit \"{}\" are not attached", flat.name));
   impl_->zero_unwritten(unit, written);
-  impl_->readiness(unit) = Impl::Readiness::ready;
   impl_->gradients->ready(unit, impl_->now(unit));
+  progress.attached = false;
+  ++progress.ready;
   impl_->group.progress();
 }
 
@@ -322,27 +333,19 @@ void PartitionedOptimizer::end_micro_batch(int first, int count) {
   impl_->require_own("end_micro_batch");
   impl_->require_training("end_micro_batch");
   const int units = impl_->context.units();
-  TESSERA_CHECK(count == units || impl_->gradients->accumulates_locally() ||
-                    impl_->options.accumulation_steps == 1,
-                Code::not_supported,
-                "units at different micro-batches need gradients that accumulate locally: ZeRO "
-                "stages 0 and 1 without reduce_every_micro_batch");
+  TESSERA_CHECK(count == units || impl_->options.units_apart, Code::invalid_argument,
+                "units at different micro-batches need Options::units_apart");
   if (units == 0) return impl_->gradients->finish({0, 1});
   if (count == 0) return;  // a stage without parameters
-  const MicroBatch micro_batch = impl_->now(first);
   for (int u = first + count - 1; u >= first; --u) {
-    if (impl_->readiness(u) != Impl::Readiness::ready) {
+    if (impl_->progress(u).ready == impl_->progress(u).ended) {
       attach_gradients(u);
       const int parameters = impl_->layout.unit(u).parameters;
       gradients_ready(u, std::vector<bool>(static_cast<std::size_t>(parameters), false));
     }
   }
-  for (int u = first; u < first + count; ++u) {
-    impl_->readiness(u) = Impl::Readiness::untouched;
-    ++impl_->micro_batches[static_cast<std::size_t>(u)];
-  }
-  if (impl_->finished() == std::ranges::max(impl_->micro_batches))
-    impl_->gradients->finish(micro_batch);
+  for (int u = first; u < first + count; ++u) ++impl_->progress(u).ended;
+  impl_->finish_micro_batch(impl_->progress(first).ended - 1);
 }
 
 void PartitionedOptimizer::discard_gradients() {

@@ -29,14 +29,11 @@ class ShardedGradients : public GradientStore, private UnitArrays {
   void attach(int unit) override;
   void* written(int unit) const override { return at(unit).buffer.data(); }
   void ready(int unit, MicroBatch micro_batch) override {
-    micro_batch_ = micro_batch;
+    at(unit).micro_batch = micro_batch;
     if (at(unit).buffer) ++in_flight_;
     queue_->ready(unit);
   }
-  void finish(MicroBatch micro_batch) override {
-    micro_batch_ = micro_batch;
-    queue_->finish();
-  }
+  void finish(MicroBatch) override { queue_->finish(); }
   void abandon() override;
   DType held_type() const override { return held_type_; }
   const void* held(const FlatPiece& piece, int unit) const override {
@@ -52,6 +49,7 @@ class ShardedGradients : public GradientStore, private UnitArrays {
   struct WholeUnit {
     Buffer buffer;
     std::int64_t unreduced = 0;  // elements of the own slice whose bucket is not complete
+    MicroBatch micro_batch{0, 1};
   };
   const WholeUnit& at(int unit) const { return units_[static_cast<std::size_t>(unit)]; }
   WholeUnit& at(int unit) { return units_[static_cast<std::size_t>(unit)]; }
@@ -81,7 +79,6 @@ class ShardedGradients : public GradientStore, private UnitArrays {
   int in_flight_ = 0;  // units that are ready and not yet reduced
   std::optional<StagedReduction> staged_reduction_;
   std::optional<BucketQueue> queue_;
-  MicroBatch micro_batch_{0, 1};
 };
 
 ShardedGradients::ShardedGradients(const Context& context, SliceNorm& norm)
@@ -94,7 +91,9 @@ ShardedGradients::ShardedGradients(const Context& context, SliceNorm& norm)
 
 void ShardedGradients::plan_queue() {
   const Options& options = context_.options;
-  std::vector<Bucket> plan = plan_slices(context_.layout, options.reduce_bucket_size, true);
+  const bool apart = options.units_apart;
+  const QueueOrder order = apart ? QueueOrder::units : QueueOrder::plan;
+  std::vector<Bucket> plan = plan_slices(context_.layout, options.reduce_bucket_size, true, apart);
   if (!staged()) {
     queue_.emplace(
         "reduction", std::move(plan), options.overlap, 0,
@@ -102,7 +101,8 @@ void ShardedGradients::plan_queue() {
         [this](const Bucket& bucket, int) {
           add_in_place(bucket);
           complete(bucket);
-        });
+        },
+        order);
     return;
   }
   staged_reduction_.emplace(context_, plan, static_cast<UnitArrays&>(*this));
@@ -112,7 +112,8 @@ void ShardedGradients::plan_queue() {
       [this](const Bucket& bucket, int slot) {
         staged_reduction_->complete(bucket, slot);
         complete(bucket);
-      });
+      },
+      order);
 }
 
 void ShardedGradients::attach(int unit) {
@@ -120,6 +121,8 @@ void ShardedGradients::attach(int unit) {
   if (flat.padded == 0) return;
   const DType dtype = context_.dtype();
   WholeUnit& whole = at(unit);
+  // Of the micro-batch before, where units go on apart.
+  while (whole.buffer) queue_->complete_oldest();
   whole.buffer = take_buffer(bytes_of(flat.padded, dtype));
   whole.unreduced = context_.layout.slice_elements(unit);
   context_.stream.fill_zero(element(whole.buffer.data(), flat.elements, dtype),
@@ -165,7 +168,7 @@ void ShardedGradients::write(int unit, Range range, const void* source) {
 
 void ShardedGradients::hold(int unit, Range in_slice, const void* reduced) {
   hold_reduced(context_, reduced, in_slice.count,
-               {slice_at(unit, in_slice.begin), held_type_, !micro_batch_.first()});
+               {slice_at(unit, in_slice.begin), held_type_, !at(unit).micro_batch.first()});
 }
 
 Work ShardedGradients::start_in_place(const Bucket& bucket) {
@@ -183,7 +186,7 @@ Work ShardedGradients::start_in_place(const Bucket& bucket) {
 
 void ShardedGradients::complete(const Bucket& bucket) {
   for (const BucketPart& part : bucket.parts) {
-    if (micro_batch_.last())
+    if (at(part.unit).micro_batch.last())
       norm_.record(part.unit, part.begin, slice_at(part.unit, part.begin), held_type_, part.count);
     WholeUnit& unit = at(part.unit);
     unit.unreduced -= part.count;

@@ -18,7 +18,7 @@ namespace {
 
 struct Diary : UnitHooks {
   std::vector<std::string> lines;
-  static std::string name(Phase phase) { return phase == Phase::forward ? "F" : "B"; }
+  static char name(Phase phase) { return "FBIW"[static_cast<int>(phase)]; }
   void acquire(int unit, Phase phase) override {
     lines.push_back("acquire " + std::to_string(unit) + name(phase));
   }
@@ -40,6 +40,29 @@ TEST(Tape, TellsUnitsInOrder) {
                                              "acquire 0B", "acquire 1B", "release 1B", "ready 1",
                                              "release 0B", "ready 0"};
   EXPECT_EQ(diary.lines, expected);
+}
+
+// Of two units one leaves gradients for later: the other's are ready after the first part.
+TEST(Tape, TellsUnitsOfWhichGradientsWait) {
+  Diary diary;
+  Tape tape(Recording::on, &diary);
+  tape.split_backward();
+  for (const int unit : {0, 1}) {
+    tape.enter(unit);
+    tape.record({.name = "operation",
+                 .output = nullptr,
+                 .backward_input = [](Tensor&) {},
+                 .backward_weight = [](const Tensor&) {},
+                 .waits = unit == 0});
+    tape.leave(unit);
+  }
+  diary.lines.clear();
+  tape.backward_input();
+  EXPECT_EQ(diary.lines, (std::vector<std::string>{"acquire 1B", "release 1B", "ready 1",
+                                                   "acquire 0I", "release 0B"}));
+  diary.lines.clear();
+  tape.backward_weight();
+  EXPECT_EQ(diary.lines, (std::vector<std::string>{"acquire 0W", "release 0W", "ready 0"}));
 }
 
 TEST(Tape, OffTellsForwardOnly) {

@@ -34,9 +34,8 @@ std::vector<MeshShape> meshes(int ranks) {
   return list;
 }
 
-std::vector<PipelineKind> kinds(int pipeline, int stage) {
+std::vector<PipelineKind> kinds(int pipeline) {
   if (pipeline == 1) return {PipelineKind::one_forward_one_backward};
-  if (stage >= 2) return {PipelineKind::gpipe, PipelineKind::one_forward_one_backward};
   return parallel::pipeline_kinds();
 }
 
@@ -58,7 +57,7 @@ std::vector<MeshTrial> combinations(int ranks) {
   std::vector<MeshTrial> list;
   for (const MeshShape& mesh : meshes(ranks))
     for (const int stage : {0, 1, 2, 3})
-      for (const PipelineKind kind : kinds(mesh.pipeline, stage))
+      for (const PipelineKind kind : kinds(mesh.pipeline))
         for (const nn::ModelOptions& model : model_options(mesh))
           for (const double dropout : {0.0, 0.1})
             list.push_back(

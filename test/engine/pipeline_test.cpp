@@ -2,6 +2,8 @@
 // Training a model in the stages of a pipeline: PyTorch's curve, one rank's curve, the same bits in
 // every schedule, what was done against what the schedule says, and checkpoints that know nothing
 // of stages.
+#include <algorithm>
+#include <array>
 #include <cmath>
 #include <map>
 #include <optional>
@@ -99,21 +101,26 @@ TEST_F(PipelineTest, DropoutAndRecomputationFollowOneRank) {
       }
 }
 
+// Stages 0 and 1 add up the micro-batches before ranks, 2 and 3 after them, as 1 does if it is
+// told.
 TEST_F(PipelineTest, EveryScheduleGivesTheSameBits) {
   const auto train_all = [&](MeshTrial trial, int chunks) {
-    std::optional<std::uint64_t> expected;
+    std::map<bool, std::uint64_t> expected;  // by whether every micro-batch is reduced
     const Curve alone = train_alone(trial);
     for (const PipelineKind kind : kinds_with(chunks))
-      for (const int stage : {0, 1}) {
+      for (const int stage : {0, 1, 2, 3}) {
         trial.kind = kind;
         trial.stage = stage;
-        trial.model.recompute = stage == 1 ? nn::Recompute::full : nn::Recompute::none;
+        trial.model.recompute = std::array{nn::Recompute::none, nn::Recompute::full,
+                                           nn::Recompute::full, nn::Recompute::selective}
+                                    .at(static_cast<std::size_t>(stage));
+        trial.reduce_every_micro_batch = stage == 1 && kind == PipelineKind::zero_bubble;
         SCOPED_TRACE(trial.to_string());
         MeshTrainee trainee(world(), tiny_, trial);
         const Curve curve = train(trainee, trial.steps);
+        const bool every = stage >= 2 || trial.reduce_every_micro_batch;
         const std::uint64_t checksum = trainee.checksum();
-        EXPECT_EQ(expected.value_or(checksum), checksum);
-        expected = checksum;
+        EXPECT_EQ(expected.emplace(every, checksum).first->second, checksum);
         if (trial.model.dtype == DType::fp32) expect_near(curve, alone, 1e-5);
       }
   };
@@ -216,23 +223,56 @@ TEST_F(PipelineTest, TrafficEqualsTheFormulas) {
   }
 }
 
+// Weights' gradients that wait want the parameters of their unit once more; the last stage's norm
+// and head, whose gradients never wait, do not.
+std::int64_t uses_in_micro_batch(const nn::Gpt2& model, PipelineKind kind,
+                                 const std::string& unit) {
+  const bool splits = kind == PipelineKind::zero_bubble || kind == PipelineKind::zb_v;
+  return splits && unit != "final" && unit != "head" && model.in_stages() ? 3 : 2;
+}
+
 TEST_F(PipelineTest, ParametersAreGatheredOnceAStepOrAsOftenAsUsed) {
-  for (const MeshShape& mesh : meshes(1)) {
-    MeshTrial trial{.mesh = mesh, .stage = 3, .steps = 2};
+  for (MeshTrial trial : schedules()) {
+    trial.stage = 3;
+    trial.steps = 2;
     std::optional<std::uint64_t> checksum;
     for (const bool keep : {true, false}) {
       trial.keep_gathered = keep;
+      SCOPED_TRACE(trial.to_string());
       MeshTrainee trainee(world(), tiny_, trial);
       Communicator& group = trainee.engine().group();
       group.traffic().reset();
       train(trainee, trial.steps);
-      const std::int64_t gathers = trial.steps * (keep ? 1 : 2 * trainee.micro_batches());
-      const std::int64_t padded = trainee.engine().optimizer().layout().padded();
-      const std::int64_t each = padded / group.size() * (group.size() - 1) * 4;
-      EXPECT_EQ(group.traffic().count("all_gather").bytes, gathers * each);
+      std::int64_t gathered = 0;  // elements in a step
+      for (const zero::FlatUnit& unit : trainee.engine().optimizer().layout().units())
+        gathered +=
+            unit.padded * (keep ? 1
+                                : trainee.micro_batches() *
+                                      uses_in_micro_batch(trainee.model(), trial.kind, unit.name));
+      const std::int64_t sent = gathered / group.size() * (group.size() - 1) * 4;
+      EXPECT_EQ(group.traffic().count("all_gather").bytes, trial.steps * sent);
       EXPECT_EQ(checksum.value_or(trainee.checksum()), trainee.checksum());
       checksum = trainee.checksum();
     }
+  }
+}
+
+// Of the gradients a slice stays. Whole are at most two units on their way and the two that are
+// written at once, table and positions: micro-batches that wait have none.
+TEST_F(PipelineTest, GradientsAreShardedInEverySchedule) {
+  for (MeshTrial trial : schedules()) {
+    trial.stage = 2;
+    SCOPED_TRACE(trial.to_string());
+    MeshTrainee trainee(world(), tiny_, trial);
+    const zero::FlatLayout& layout = trainee.engine().optimizer().layout();
+    std::int64_t largest = 0;
+    for (const zero::FlatUnit& unit : layout.units()) largest = std::max(largest, unit.padded);
+    MemoryLedger& ledger = memory_ledger(Device{});
+    ledger.reset_peaks();
+    train(trainee, 2);
+    const Communicator& group = trainee.engine().group();
+    EXPECT_EQ(ledger.peak(Purpose::gradients), layout.padded() / group.size() * 4);
+    EXPECT_LE(ledger.peak(Purpose::buckets), 4 * largest * 4);
   }
 }
 
@@ -283,8 +323,11 @@ TEST_F(PipelineTest, WhatNeedsTheWholeModelSaysSo) {
       trainee.model().forward_loss(tape, tiny_.batch(0, 0, 1));
     });
     if (trainee.micro_batches() == 1) continue;
-    const MeshTrial refused{.mesh = mesh, .stage = 2, .kind = PipelineKind::zero_bubble};
-    expect_error(Code::not_supported, {"zero-bubble", "ZeRO stage 2", "1f1b"},
+    const MeshTrial refused{.mesh = mesh,
+                            .stage = 0,
+                            .kind = PipelineKind::zero_bubble,
+                            .reduce_every_micro_batch = true};
+    expect_error(Code::not_supported, {"zero-bubble", "reduce_every_micro_batch", "1f1b"},
                  [&] { MeshTrainee(world(), tiny_, refused); });
   }
 }

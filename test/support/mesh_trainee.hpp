@@ -29,6 +29,7 @@ struct MeshTrial {
   int chunks = 0;
   std::vector<int> cuts{};  // empty: by parameters
   bool keep_gathered = true;
+  bool reduce_every_micro_batch = false;
   bool rows_apart = false;  // each row of a batch is a micro-batch; pipelines always do so
   int steps = 3;
   nn::ModelOptions model{};
@@ -154,6 +155,7 @@ class MeshTrainee {
       options.zero.gradient_clipping = 0;
     }
     options.zero.accumulation_steps = micro_batches();
+    options.zero.reduce_every_micro_batch = trial_.reduce_every_micro_batch;
     options.zero.everyone = &mesh_.group("pipeline+data+sequence+tensor");
     options.pipeline = trial_.kind;
     options.keep_gathered = trial_.keep_gathered;

@@ -4,7 +4,9 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "tessera/autograd/value.hpp"
@@ -19,7 +21,9 @@ namespace tessera::autograd {
 enum class Phase : std::uint8_t {
   forward,
   backward,
-  weights,  ///< of a backward pass in two parts
+  // Of a backward pass in two parts, of units whose gradients wait:
+  inputs,   ///< the first part
+  weights,  ///< the second one
 };
 
 /// Told when the parameters of a unit (an index that the model gives out) are used. For each unit
@@ -30,10 +34,11 @@ enum class Phase : std::uint8_t {
 /// gradients_ready. No gradient is ever written in the forward phase. Weights that received no
 /// gradient have gradient_written == false at gradients_ready.
 ///
-/// Where the backward pass is in two parts (Tape::split_backward), gradients_ready comes in the
-/// second one, after an acquire(weights) that has no release: values, which recomputation may want,
-/// and gradients are attached between the two. Between the parts other micro-batches may go through
-/// the unit.
+/// Where the backward pass is in two parts (Tape::split_backward), this is so for units whose
+/// gradients are all there after the first part. For the others acquire(inputs) and
+/// release(backward) are in the first part, without gradients; in the second one come
+/// acquire(weights), with values, which recomputation may want, and gradients, release(weights) and
+/// gradients_ready. Between the parts other micro-batches may go through the unit.
 class UnitHooks {
  public:
   virtual ~UnitHooks() = default;
@@ -51,6 +56,9 @@ struct Node {
       output;  // nullptr: the closures always run, with an undefined tensor
   std::function<void(Tensor&)> backward_input;  // may move the gradient away if there is no other
   std::function<void(const Tensor&)> backward_weight;
+  /// Whether gradients of weights wait where the backward pass is in two parts. nullopt: if there
+  /// is a backward_weight.
+  std::optional<bool> waits{};
 };
 
 enum class Recording : std::uint8_t { off, on };
@@ -93,6 +101,13 @@ class Tape {
   std::size_t size() const { return nodes_.size(); }
 
  private:
+  /// A unit between enter and leave, and whether an operation there leaves gradients for later.
+  struct Use {
+    std::int64_t waiting_before = 0;
+    bool waits = false;
+  };
+  void record_last_use(int unit, const std::shared_ptr<Use>& use);
+  void record_first_use(int unit, const std::shared_ptr<Use>& use);
   Recording recording_;
   UnitHooks* hooks_;
   Stream stream_;
@@ -104,6 +119,8 @@ class Tape {
   /// Runs a node's first part, and the second or puts it off.
   void replay(Node node);
   bool split_ = false;
+  std::map<int, std::shared_ptr<Use>> entered_;
+  std::int64_t waiting_ = 0;  // operations so far that leave gradients for later
   std::vector<Deferred> deferred_;
 };
 

@@ -26,15 +26,14 @@ class UnitBinding final : public autograd::UnitHooks {
   void pipe(bool keep);
   void begin_step();
 
-  /// What acquire() does to the model: points it at the unit's parameters, and in backward at their
-  /// gradients; without prefetching or letting communication move on.
+  /// What acquire() does to the model: points it at the unit's parameters, and where they are about
+  /// to be written at their gradients; without prefetching or letting communication move on.
   void attach(int unit, autograd::Phase phase);
 
  private:
-  bool keeps_written() const {
-    return piped_ &&
-           (optimizer_.accumulates_locally() || optimizer_.options().accumulation_steps == 1);
-  }
+  bool keeps_written() const { return piped_ && optimizer_.accumulates_locally(); }
+  /// Units of the same stage that come after `unit` in the direction.
+  int units_left(int unit, zero::Direction direction) const;
   void attach_values(int unit);
   void attach_gradients(int unit);
 

@@ -49,6 +49,11 @@ struct Options {
   /// Stages 0 and 1 then reduce as 2 and 3 do, which makes the bits of all four equal; costs
   /// traffic.
   bool reduce_every_micro_batch = false;
+  /// Units go through the micro-batches of a step each at its own pace, as in a pipeline where a
+  /// rank has several stages or gradients of weights are computed later than those of inputs: see
+  /// PartitionedOptimizer::end_micro_batch(first, count). In stages 2 and 3 a bucket then has
+  /// elements of one unit only. Not in stage 0 with reduce_every_micro_batch: not_supported.
+  bool units_apart = false;
   /// Elements, counted over all ranks, that one reduction or gather of updated parameters sends.
   /// Never changes a bit. In stages 2 and 3, and for lent arrays, about twice this many elements
   /// are held in buckets.

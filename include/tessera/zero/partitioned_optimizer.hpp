@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <span>
 #include <string>
@@ -110,8 +111,8 @@ class PartitionedOptimizer {
   /// be gathered. Collective in stage 3.
   bool prefetch(int unit);
   /// prefetch() of the units that follow `unit` in the direction (… u + 1, u + 2 or u - 1, u - 2)
-  /// as far as they fit. Collective in stage 3.
-  void prefetch_after(int unit, Direction direction);
+  /// as far as they fit, `most` of them at most. Collective in stage 3.
+  void prefetch_after(int unit, Direction direction, int most = std::numeric_limits<int>::max());
   /// Stage 3: gives the memory back. A unit that was prefetched and not used is dropped as well.
   void release(int unit);
 
@@ -137,8 +138,9 @@ class PartitionedOptimizer {
   /// Backward is done: units that were never ready count as zero, reductions are finished.
   /// Collective.
   void end_micro_batch();
-  /// The same for units [first, first + count) alone, as each stage of a rank of a pipeline is at
-  /// another micro-batch. Where gradients accumulate locally: else not_supported.
+  /// With Options::units_apart: units [first, first + count) are done with one more micro-batch.
+  /// Each may have been ready() for later ones before; what is under way may stay so until the last
+  /// unit's last one.
   void end_micro_batch(int first, int count);
   /// Forgets the micro-batches since the last step. Collective.
   void discard_gradients();
