@@ -73,6 +73,7 @@ Workload workload_of(const config::RunConfig& config) {
   work.states = engine::estimate_input(config).states;
   work.dropout = model.resid_pdrop > 0;
   work.partition_activations = config.engine.partition_activations;
+  work.host_activations = config.engine.cpu_checkpointing && config.device != "cpu";
   return work;
 }
 
@@ -80,16 +81,22 @@ std::string bytes(double count) {
   return format_bytes(count);
 }
 
+// "full", or "full/4" for every fourth block.
+std::string recomputation(const Layout& layout) {
+  const std::string kind = to_string(layout.recompute);
+  return layout.recompute_every == 1 ? kind : fmt::format("{}/{}", kind, layout.recompute_every);
+}
+
 std::string plan_row(const Workload& work, const Plan& plan) {
   const Layout& layout = plan.layout;
   const Forecast& found = plan.forecast;
   const planning::TrafficForecast& sent = found.traffic;
   return fmt::format(
-      "{:>6} {:>6} {:>8} {:>8} {:>6}  {:>5} {:>6} {:>6}  {:<9} {:>11} {:>7.1f}% {:>11} {:>11} "
+      "{:>6} {:>6} {:>8} {:>8} {:>6}  {:>5} {:>6} {:>6}  {:<11} {:>11} {:>7.1f}% {:>11} {:>11} "
       "{:>11} {:>11} {:>9} {:>9} {:>12}\n",
       layout.mesh.ranks(), layout.mesh.data, layout.mesh.pipeline, layout.mesh.sequence,
       layout.mesh.tensor, layout.stage, layout.micro_batch, layout.accumulation(work),
-      to_string(layout.recompute), bytes(static_cast<double>(found.memory.total())),
+      recomputation(layout), bytes(static_cast<double>(found.memory.total())),
       100 * found.bubble_fraction, bytes(sent.data), bytes(sent.pipeline), bytes(sent.sequence),
       bytes(sent.tensor), fmt::format("{:.3g} s", found.seconds.total()),
       format_count(found.tokens_per_second), format_count(found.flops_per_rank));
@@ -97,12 +104,12 @@ std::string plan_row(const Workload& work, const Plan& plan) {
 
 void print_table(const Workload& work, const std::vector<Plan>& plans) {
   std::cout << fmt::format(
-      "{:>6} {:>6} {:>8} {:>8} {:>6}  {:>5} {:>6} {:>6}  {:<9} {:>11} {:>8} {:>47} {:>9} {:>9} "
+      "{:>6} {:>6} {:>8} {:>8} {:>6}  {:>5} {:>6} {:>6}  {:<11} {:>11} {:>8} {:>47} {:>9} {:>9} "
       "{:>12}\n",
       "", "", "mesh", "", "", "ZeRO", "micro-", "accu-", "", "memory", "",
       "sent by a rank in a step", "", "", "FLOP/s");
   std::cout << fmt::format(
-      "{:>6} {:>6} {:>8} {:>8} {:>6}  {:>5} {:>6} {:>6}  {:<9} {:>11} {:>8} {:>11} {:>11} {:>11} "
+      "{:>6} {:>6} {:>8} {:>8} {:>6}  {:>5} {:>6} {:>6}  {:<11} {:>11} {:>8} {:>11} {:>11} {:>11} "
       "{:>11} {:>9} {:>9} {:>12}\n",
       "ranks", "data", "pipeline", "sequence", "tensor", "stage", "batch", "mul.", "recompute",
       "of a rank", "bubble", "data", "pipeline", "sequence", "tensor", "step", "tokens/s",
@@ -115,7 +122,9 @@ void print_run_file(const Layout& layout) {
   std::cout << "\nThe first as lines of the run file:\n\n";
   std::cout << fmt::format("mesh: {{data: auto, pipeline: {}, sequence: {}, tensor: {}}}\n",
                            mesh.pipeline, mesh.sequence, mesh.tensor);
-  std::cout << fmt::format("run: {{recompute: {}}}\n", to_string(layout.recompute));
+  const int every = layout.recompute_every;
+  std::cout << fmt::format("run: {{recompute: {}{}}}\n", to_string(layout.recompute),
+                           every > 1 ? fmt::format(", recompute_every: {}", every) : "");
   std::cout << fmt::format(
       "engine: {{train_micro_batch_size_per_gpu: {}, zero_optimization: {{stage: {}}}}}\n",
       layout.micro_batch, layout.stage);
@@ -134,6 +143,7 @@ Json plan_json(const Workload& work, const Plan& plan) {
           {"micro_batch", layout.micro_batch},
           {"accumulation", layout.accumulation(work)},
           {"recompute", to_string(layout.recompute)},
+          {"recompute_every", layout.recompute_every},
           {"memory_bytes", found.memory.total()},
           {"state_bytes", found.memory.states},
           {"activation_bytes", found.memory.activations},
@@ -170,7 +180,7 @@ Json plan_json(const Workload& work, const Plan& plan) {
                    ranks, bytes(memory),
                    bytes(static_cast<double>(smallest.forecast.memory.total())),
                    smallest.layout.mesh.to_string(), smallest.layout.stage,
-                   smallest.layout.micro_batch, to_string(smallest.layout.recompute)));
+                   smallest.layout.micro_batch, recomputation(smallest.layout)));
 }
 
 // With several counts the best plan of each, else the best few.

@@ -164,16 +164,21 @@ class Checker {
     if (values_.text("engine.scheduler.type") == "OneCycle") check_one_cycle();
     check_sgd();
     check_fp16();
-    check_partitioned_activations();
+    if (!config_.bare_engine) note_idle_recomputation();
   }
 
-  void check_partitioned_activations() {
-    const std::string path = "engine.activation_checkpointing.partition_activations";
-    if (!values_.flag(path) || config_.bare_engine || values_.text("run.recompute") == "full")
-      return;
-    config_.notices.push_back(
-        fmt::format("{}: `{}` has no effect: with run.recompute {} no block keeps its input alone",
-                    values_.place(path), path, values_.text("run.recompute")));
+  void note_idle_recomputation() {
+    const std::string recompute = values_.text("run.recompute");
+    const auto note = [&](const std::string& path, const char* why) {
+      config_.notices.push_back(fmt::format("{}: `{}` has no effect: with run.recompute {} {}",
+                                            values_.place(path), path, recompute, why));
+    };
+    for (const char* key : {"partition_activations", "cpu_checkpointing"}) {
+      const std::string path = fmt::format("engine.activation_checkpointing.{}", key);
+      if (values_.flag(path) && recompute != "full") note(path, "no block keeps its input alone");
+    }
+    if (values_.integer("run.recompute_every").value_or(1) > 1 && recompute == "none")
+      note("run.recompute_every", "nothing is computed again");
   }
 
   /// One notice for all keys of engine.fp16 that differ from their defaults and tune nothing.

@@ -55,6 +55,7 @@ void project_run(Values& values, RunSection& run) {
   run.validate.every = values.integer("run.validate.every").value_or(0);
   run.validate.batches = values.integer("run.validate.batches").value_or(0);
   run.recompute = parse_recompute(values.text("run.recompute"));
+  run.recompute_every = static_cast<int>(values.integer("run.recompute_every").value_or(1));
   run.tf32 = values.flag("run.tf32");
   run.attention = values.text("run.attention");
   run.measure_products = values.flag("run.measure_products");
@@ -177,6 +178,7 @@ void project_engine(Values& values, EngineConfig& engine) {
   engine.communication_dtype = sent == "auto" ? engine.dtype : parse_dtype(sent);
   engine.partition_activations =
       values.flag("engine.activation_checkpointing.partition_activations");
+  engine.cpu_checkpointing = values.flag("engine.activation_checkpointing.cpu_checkpointing");
   engine.wall_clock_breakdown = values.flag("engine.wall_clock_breakdown");
   engine.log_level = values.text("engine.log_level");
   if (engine.log_level == "critical") engine.log_level = "error";

@@ -34,6 +34,8 @@ void add_run(RowList& rows) {
   rows.supported("recompute", one_of({"none", "selective", "full"}), "\"none\"",
                  "Activations to compute again in backward instead of keeping: full, those of each "
                  "block.");
+  rows.supported("recompute_every", integer(1, 1e9), "1",
+                 "Of blocks 0, n, 2n, ... only; the others keep their activations.");
   rows.supported("tf32", flag(), "false",
                  "On GPUs: products of fp32 numbers may lose 13 bits of each factor's mantissa, to "
                  "run on tensor cores.");

@@ -11,7 +11,8 @@ void add_recompute(RowList& rows) {
   rows.supported("partition_activations", flag(), "false",
                  "With run.recompute full: tensor ranks each keep a share of a block's input and "
                  "gather it in backward.");
-  rows.not_yet("cpu_checkpointing", flag(), "false", "Keep activations in host memory.");
+  rows.supported("cpu_checkpointing", flag(), "false",
+                 "With run.recompute full on GPUs: inputs of blocks wait in host memory.");
   rows.no_effect("contiguous_memory_optimization", flag(), "false", kReason);
   rows.no_effect("number_checkpoints", integer(0), "null", kReason);
   rows.no_effect("synchronize_checkpoint_boundary", flag(), "false", "tunes CUDA");

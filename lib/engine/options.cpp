@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include "tessera/base/error.hpp"
+#include "tessera/engine/device_choice.hpp"
 
 namespace tessera::engine {
 namespace {
@@ -55,7 +56,10 @@ nn::ModelOptions model_options(const config::RunConfig& config) {
   nn::ModelOptions options;
   options.dtype = config.engine.dtype;
   options.recompute = nn::parse_recompute(config::to_string(config.run.recompute));
+  options.recompute_every = config.run.recompute_every;
   options.partition_activations = config.engine.partition_activations;
+  options.host_activations =
+      config.engine.cpu_checkpointing && expected_device(config.device) == DeviceType::cuda;
   return options;
 }
 

@@ -24,6 +24,12 @@ Recompute parse_recompute(const std::string& name) {
        fmt::format("recompute '{}' is unknown: none, selective or full", name));
 }
 
+Network::Network(const ModelOptions& options) : options_(options) {
+  TESSERA_CHECK(options.recompute_every > 0, Code::invalid_argument,
+                fmt::format("recompute_every is {}; it must be at least 1: every layer",
+                            options.recompute_every));
+}
+
 std::vector<NamedParameter> Network::parameters() const {
   std::vector<NamedParameter> all;
   for (const Unit& unit : units_)

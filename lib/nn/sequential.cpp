@@ -137,14 +137,16 @@ Value Sequential::first_value(Tape& tape, const Tensor& inputs) const {
   return Value(numbers ? inputs.to(options_.dtype, tape.stream()) : inputs);
 }
 
-Value Sequential::run_layer(Tape& tape, Entry& entry, const Value& x, const Batch& batch) {
+Value Sequential::run_layer(Tape& tape, int index, const Value& x, const Batch& batch) {
+  Entry& entry = entries_[static_cast<std::size_t>(index)];
   const auto body = [&layer = *entry.layer, batch](Tape& inside, const Value& input) {
     return layer.forward(inside, input, batch);
   };
   const bool again =
-      options_.recompute == Recompute::full && tape.recording() && x.requires_gradient();
+      options_.recompute_of(index) == Recompute::full && tape.recording() && x.requires_gradient();
   for (const int unit : entry.units) tape.enter(unit);
-  const Value y = again ? autograd::recompute(tape, x, body) : body(tape, x);
+  const Value y = again ? autograd::recompute(tape, x, body, {nullptr, options_.host_activations})
+                        : body(tape, x);
   for (auto unit = entry.units.rbegin(); unit != entry.units.rend(); ++unit) tape.leave(*unit);
   // Without its origin: what the next layer may compute along with this one would depend on the
   // cut.
@@ -152,8 +154,7 @@ Value Sequential::run_layer(Tape& tape, Entry& entry, const Value& x, const Batc
 }
 
 Value Sequential::run(Tape& tape, int first, int last, Value x, const Batch& batch) {
-  for (int i = first; i < last; ++i)
-    x = run_layer(tape, entries_[static_cast<std::size_t>(i)], x, batch);
+  for (int layer = first; layer < last; ++layer) x = run_layer(tape, layer, x, batch);
   return x;
 }
 

@@ -92,23 +92,35 @@ class Accountant {
         work_.fused_attention ? 0
                               : 5 * element() / 2 * split(model_.heads) * tokens() * work_.length;
     const std::int64_t block = 4 * state + 4 * heads + 2 * inner + statistics + scores;
-    const std::int64_t backward = (work_.dropout ? 2 : 1) * state + inner;
-    const std::int64_t head = 3 * state + 8 * tokens();
-    const std::int64_t kept = layers() * in_flight();
-    switch (layout_.recompute) {
-      case Recompute::none:
-        return 4 * tokens() + kept * block + std::max(head, backward);
-      case Recompute::selective:
-        return 4 * tokens() + std::max(head, backward + inner) +
-               kept * (work_.fused_attention ? block - 2 * state - inner : block - scores);
-      case Recompute::full: {
-        const bool shares = work_.partition_activations && !layout_.sequence_parallel;
-        const std::int64_t input = shares ? ceil_divide(state, std::int64_t{tensor()}) : state;
-        const std::int64_t again = block - (input == state ? state : 0);
-        return 4 * tokens() + kept * input + std::max(head, again + backward);
-      }
+    const bool shares = work_.partition_activations && !layout_.sequence_parallel;
+    std::int64_t input = shares ? ceil_divide(state, std::int64_t{tensor()}) : state;
+    if (work_.host_activations) input = 0;
+    const auto kept = [&](Recompute recompute) {
+      if (recompute == Recompute::full) return input;
+      if (recompute == Recompute::none) return block;
+      return work_.fused_attention ? block - 2 * state - inner : block - scores;
+    };
+    const auto backward = [&](Recompute recompute) {
+      const std::int64_t gradients = (work_.dropout ? 2 : 1) * state + inner;
+      if (recompute == Recompute::selective) return gradients + inner;
+      if (recompute == Recompute::full) return gradients + block - (input == state ? state : 0);
+      return gradients;
+    };
+    std::int64_t pass = 0, most = 0;  // of a micro-batch
+    for (std::int64_t layer = 0; layer < layers(); ++layer) {
+      const Recompute recompute = layout_.recompute_of(layer);
+      pass += kept(recompute);
+      most = std::max(most, pass + backward(recompute));
     }
-    return 0;
+    const std::int64_t head = pass + 3 * state + 8 * tokens();
+    return 4 * tokens() + (in_flight() - 1) * pass + std::max(most, head);
+  }
+
+  /// Of the layers, those that are computed again.
+  double repeated(Recompute recompute) const {
+    if (layout_.recompute != recompute) return 0;
+    const std::int64_t every = layout_.recompute_every;
+    return static_cast<double>(ceil_divide(layers(), every)) / static_cast<double>(layers());
   }
 
   std::int64_t in_flight() const {
@@ -128,7 +140,7 @@ class Accountant {
     if (of_forward) return 2;
     // A gather of the input is half of one.
     const double gather = work_.partition_activations && !layout_.sequence_parallel ? 0.5 : 0;
-    const double again = layout_.recompute == Recompute::full ? 2 + gather : 0;
+    const double again = repeated(Recompute::full) * (2 + gather);
     return 2 + again + (layout_.sequence_parallel ? 1 : 0);
   }
   double all_reduce_bytes() const { return 2 * (tensor() - 1) * state_bytes() / tensor(); }
@@ -139,7 +151,7 @@ class Accountant {
                                            model_.heads / tensor(), model_.heads / tensor());
     const std::int64_t heads = split(model_.heads);
     const auto sent = nn::attention_traffic(kind, sequence(), heads, heads);
-    const double again = layout_.recompute == Recompute::full ? sent.forward : 0;
+    const double again = repeated(Recompute::full) * sent.forward;
     return (of_forward ? sent.forward : sent.backward + again) * state_bytes() /
            static_cast<double>(model_.heads);
   }
@@ -191,8 +203,12 @@ class Accountant {
   }
 
   double layer_recompute() const {
-    if (layout_.recompute == Recompute::none) return 0;
-    if (layout_.recompute == Recompute::full) return layer_forward();
+    return repeated(Recompute::full) * layer_forward() +
+           repeated(Recompute::selective) * cheap_forward();
+  }
+
+  /// What selective recomputation repeats.
+  double cheap_forward() const {
     if (!work_.fused_attention) {
       const double scores = 4 * rows() * length() * length() * static_cast<double>(model_.hidden);
       return scores / workers() / rate() + score_bytes() / machine_.memory_bandwidth;

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <utility>
 
 namespace tessera::planning {
 namespace {
@@ -13,6 +14,16 @@ std::vector<int> divisors(int number, int most) {
     if (number % i == 0) result.push_back(i);
   return result;
 }
+
+// From the least work to the least memory.
+constexpr std::array<std::pair<config::Recompute, int>, 7> kRecomputations{
+    {{config::Recompute::none, 1},
+     {config::Recompute::selective, 4},
+     {config::Recompute::selective, 2},
+     {config::Recompute::selective, 1},
+     {config::Recompute::full, 4},
+     {config::Recompute::full, 2},
+     {config::Recompute::full, 1}}};
 
 class Search {
  public:
@@ -49,13 +60,13 @@ class Search {
     // The largest first: products like many rows, which the forecast does not know.
     for (std::int64_t micro = rows & -rows; micro >= 1; micro /= 2)
       for (int stage = 0; stage <= (mesh.pipeline > 1 ? 1 : 3); ++stage)
-        for (const auto recompute :
-             {config::Recompute::none, config::Recompute::selective, config::Recompute::full}) {
+        for (const auto& [recompute, every] : kRecomputations) {
           Layout layout;
           layout.mesh = mesh;
           layout.stage = stage;
           layout.micro_batch = micro;
           layout.recompute = recompute;
+          layout.recompute_every = every;
           try_layout({layout, forecast(work_, machine_, layout)}, best);
         }
     result_.plans.insert(result_.plans.end(), best.begin(), best.end());

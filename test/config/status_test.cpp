@@ -39,8 +39,6 @@ TEST(Status, WhatIsNotAvailableYetIsRefusedOnlyWhenSwitchedOn) {
        "zero_optimization: {ignore_unused_parameters: true}"},
       {"sparse_attention: {block: 16}", "sparse_attention: null"},
       {"gradient_allreduce_op: sum", "gradient_allreduce_op: mean"},
-      {"activation_checkpointing: {cpu_checkpointing: true}",
-       "activation_checkpointing: {cpu_checkpointing: false}"},
       {"tensorboard: {enabled: true, output_path: x}", "tensorboard: {enabled: false}"},
       {"flops_profiler: {enabled: true}", "flops_profiler: {enabled: false, profile_step: 1}"},
       {"curriculum_learning: {enabled: true}", "curriculum_learning: {enabled: false}"},

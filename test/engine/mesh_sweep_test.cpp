@@ -6,6 +6,7 @@
 #include <map>
 #include <random>
 #include <string>
+#include <utility>
 
 #include <fmt/format.h>
 #include <gtest/gtest.h>
@@ -47,9 +48,12 @@ std::vector<SequenceAttention> attentions(int sequence) {
 std::vector<nn::ModelOptions> model_options(const MeshShape& mesh) {
   std::vector<nn::ModelOptions> list;
   for (const auto attention : attentions(mesh.sequence))
-    for (const auto recompute :
-         {nn::Recompute::none, nn::Recompute::selective, nn::Recompute::full})
-      list.push_back({.recompute = recompute, .sequence = {.attention = attention}});
+    for (const auto& [recompute, every] : {std::pair{nn::Recompute::none, 1},
+                                           {nn::Recompute::selective, 1},
+                                           {nn::Recompute::full, 1},
+                                           {nn::Recompute::full, 2}})
+      list.push_back(
+          {.recompute = recompute, .recompute_every = every, .sequence = {.attention = attention}});
   return list;
 }
 

@@ -116,6 +116,31 @@ TEST_F(TensorTest, SharedInputsChangeNoBitAndTakeAShare) {
     }
 }
 
+TEST_F(TensorTest, InputsOnTheHostChangeNoBitAndLeaveTheGpu) {
+  for (const MeshShape& mesh : meshes()) {
+    MeshTrial trial{.mesh = mesh, .stage = 1, .dropout = 0.1};
+    trial.layers = 4;
+    trial.model.recompute = nn::Recompute::full;
+    MeshTrainee kept(world(), tiny_, trial);
+    train(kept, 2);
+    trial.model.host_activations = true;
+    for (const bool shares : {false, true}) {
+      trial.model.partition_activations = shares;
+      SCOPED_TRACE(trial.to_string());
+      MeshTrainee away(world(), tiny_, trial);
+      train(away, 2);
+      EXPECT_EQ(away.checksum(), kept.checksum());
+      if (testing::test_device().is_cpu()) continue;  // they are there already
+      MemoryLedger& ledger = memory_ledger(testing::test_device());
+      ledger.reset_peaks();
+      away.step();
+      const Tensor ids = away.batch().ids;  // of which the GPU has a copy
+      EXPECT_EQ(ledger.peak(Purpose::activations) - static_cast<std::int64_t>(ids.bytes()),
+                away.model().activation_bytes(ids.size(0), ids.size(1)));
+    }
+  }
+}
+
 TEST_F(TensorTest, StagesGiveTheSameBitsAndCopiesStayTheSame) {
   for (const MeshShape& mesh : meshes())
     for (const DType dtype : {DType::fp32, DType::bf16}) {

@@ -211,11 +211,16 @@ TEST(Gpt2, ActivationMemoryIsTheFormula) {
   Gpt2Config config = small_config();
   const Batch batch = random_batch(4, 20, 41, 7);
   for (const double probability : {0.0, 0.1}) {
-    for (const auto recompute : {Recompute::none, Recompute::selective, Recompute::full}) {
+    for (const auto& [recompute, every] : {std::pair{Recompute::none, 1},
+                                           {Recompute::selective, 1},
+                                           {Recompute::selective, 2},
+                                           {Recompute::full, 1},
+                                           {Recompute::full, 2},
+                                           {Recompute::full, 3}}) {
       const DType dtype = probability > 0 ? DType::fp32 : DType::bf16;
       config.resid_pdrop = probability;
       config.n_layer = recompute == Recompute::full ? 5 : 2;
-      Gpt2 model(config, {dtype, recompute});
+      Gpt2 model(config, {dtype, recompute, every});
       StrictOwner owner(model, dtype);
       owner.initialize(7);
       owner.clear_gradients();
@@ -225,7 +230,7 @@ TEST(Gpt2, ActivationMemoryIsTheFormula) {
       model.forward_loss(tape, batch);
       tape.backward();
       EXPECT_EQ(ledger.peak(Purpose::activations), model.activation_bytes(4, 20))
-          << to_string(dtype) << " recompute " << static_cast<int>(recompute);
+          << to_string(dtype) << " recompute " << static_cast<int>(recompute) << " of " << every;
       EXPECT_EQ(ledger.current(Purpose::activations), 0);
     }
   }

@@ -2,6 +2,8 @@
 // Forecasts against runs that others published, and against the exact sizes of our own model.
 #include "tessera/planning/forecast.hpp"
 
+#include <tuple>
+
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
@@ -98,17 +100,21 @@ nn::Gpt2Config small_model() {
 TEST(ForecastTest, ParametersAndActivationsAreThoseOfTheModel) {
   const Workload work = small_workload();
   for (const int tensor : {1, 2, 4})
-    for (const auto& [ours, theirs] : {std::pair{Recompute::none, nn::Recompute::none},
-                                       {Recompute::selective, nn::Recompute::selective},
-                                       {Recompute::full, nn::Recompute::full}}) {
+    for (const auto& [ours, theirs, every] : {std::tuple{Recompute::none, nn::Recompute::none, 1},
+                                              {Recompute::selective, nn::Recompute::selective, 1},
+                                              {Recompute::selective, nn::Recompute::selective, 3},
+                                              {Recompute::full, nn::Recompute::full, 1},
+                                              {Recompute::full, nn::Recompute::full, 2}}) {
       nn::ModelOptions options;
       options.recompute = theirs;
+      options.recompute_every = every;
       options.tensor.size = tensor;
       const nn::Gpt2 model(small_model(), options);
       Layout layout;
       layout.mesh = {1, 2, 1, tensor};
       layout.micro_batch = 2;
       layout.recompute = ours;
+      layout.recompute_every = every;
       const Forecast found = forecast(work, find_machine("h100"), layout);
       EXPECT_EQ(found.memory.activations, model.activation_bytes(2, 32));
       EXPECT_EQ(work.model.parameters(), nn::Gpt2(small_model(), {}).parameter_count());

@@ -41,10 +41,10 @@ struct MeshTrial {
   std::int64_t positions = Gpt2Tiny::kPositions;  // of each row, from its first on
 
   std::string to_string() const {
-    return fmt::format("{}, {} attention, stage {}, {}, {}, recompute {}, dropout {}, tied {}",
+    return fmt::format("{}, {} attention, stage {}, {}, {}, recompute {}/{}, dropout {}, tied {}",
                        mesh.to_string(), nn::to_string(model.sequence.attention), stage,
                        parallel::to_string(kind), tessera::to_string(model.dtype),
-                       static_cast<int>(model.recompute), dropout, tied);
+                       static_cast<int>(model.recompute), model.recompute_every, dropout, tied);
   }
 };
 

@@ -124,14 +124,20 @@ class Tape {
   std::vector<Deferred> deferred_;
 };
 
+/// How the input of a recomputed region waits for the backward pass.
+struct KeptInputs {
+  /// If given, they all have the same input: each keeps its share, and they gather it again
+  /// (DeepSpeed's partitioned activations). They live longer than the tape.
+  Communicator* holders = nullptr;
+  /// In page-locked host memory, where the stream's device is a GPU: not for passes of a Graph.
+  bool on_host = false;
+};
+
 /// Runs `body` without keeping what it computes inside; the backward pass runs it again from
 /// `input` and goes back through that. The same bits as running it directly. `body` may not call
-/// enter or leave: put those around the region, so that one acquire(backward) serves both.
-/// `holders`, if given, all have the same input: each keeps its share, and they gather it in the
-/// backward pass (DeepSpeed's partitioned activations). The backward pass is collective then, and
-/// `holders` live longer than the tape.
+/// enter or leave: put those around the region, so that one acquire(backward) serves both. With
+/// `kept.holders` the backward pass is collective.
 Value recompute(Tape& tape, const Value& input,
-                const std::function<Value(Tape&, const Value&)>& body,
-                Communicator* holders = nullptr);
+                const std::function<Value(Tape&, const Value&)>& body, const KeptInputs& kept = {});
 
 }  // namespace tessera::autograd

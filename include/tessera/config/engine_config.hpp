@@ -102,6 +102,7 @@ struct EngineConfig {
   std::optional<Fp16Config> fp16;           ///< in fp16 runs
   ZeroConfig zero;
   bool partition_activations = false;  ///< inputs of recomputed blocks, over tensor ranks
+  bool cpu_checkpointing = false;      ///< inputs of recomputed blocks, in host memory
   bool wall_clock_breakdown = false;   ///< the log shows where the time of a step goes
   std::string log_level = "info";      ///< "debug", "info", "warning" or "error"
   bool operator==(const EngineConfig&) const = default;

@@ -90,6 +90,7 @@ struct RunSection {
   CheckpointConfig checkpoint;
   ValidateConfig validate;
   Recompute recompute = Recompute::none;
+  int recompute_every = 1;         ///< of blocks 0, n, 2n, ... only
   bool tf32 = false;               ///< of fp32 products on GPUs
   std::string attention = "auto";  ///< auto, cudnn or own: whose kernels compute it on GPUs
   bool measure_products = false;   ///< choose the algorithms of products on GPUs by their time

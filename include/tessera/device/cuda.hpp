@@ -64,5 +64,8 @@ class StreamScope {
 /// host memory without CUDA. Uninitialised, cached for reuse, counted in the CPU's ledger. No
 /// stream may still work on it when it is destroyed. Errors: out_of_memory.
 Buffer allocate_pinned(std::size_t bytes, Purpose purpose);
+/// The same, except that `stream` may still work on it when it is destroyed: nobody else gets the
+/// memory before that is done.
+Buffer allocate_pinned(std::size_t bytes, Purpose purpose, const Stream& stream);
 
 }  // namespace tessera

@@ -42,9 +42,15 @@ struct TensorAxis {
 struct ModelOptions {
   DType dtype = DType::fp32;  // of parameters and activations: fp32, bf16 or fp16
   Recompute recompute = Recompute::none;
-  bool partition_activations = false;  // inputs of recomputed blocks: a share on each tensor rank
+  int recompute_every = 1;             // of layers 0, n, 2n, ...; the others keep what they make
+  bool partition_activations = false;  // inputs of recomputed layers: a share on each tensor rank
+  bool host_activations = false;       // they wait in page-locked host memory, off the GPU
   TensorAxis tensor{};
   SequenceAxis sequence{};
+
+  Recompute recompute_of(std::int64_t layer) const {
+    return layer % recompute_every == 0 ? recompute : Recompute::none;
+  }
 };
 
 /// A program's own loss: takes a network's outputs [samples, outputs] fp32, as predict() returns
@@ -158,7 +164,8 @@ class Network {
   virtual bool ignores(const std::string& /*name_in_file*/) const { return false; }
 
  protected:
-  explicit Network(const ModelOptions& options) : options_(options) {}
+  /// Errors: invalid_argument.
+  explicit Network(const ModelOptions& options);
   /// To be called when units_ are complete. In each unit what is split over the tensor axis comes
   /// first: what every rank of it has alike counts on the first only (Parameter::counted), and a
   /// norm sums over a leading range.
@@ -185,8 +192,8 @@ class Model : public Network {
   /// FLOPs of this rank in forward and backward for `rows` sequences of `positions` tokens, without
   /// recomputation: 2 m n k of every matrix product, attention as kernels::flop_count counts it.
   virtual std::int64_t training_flops(std::int64_t rows, std::int64_t positions) const = 0;
-  /// Peak of this rank's Purpose::activations bytes of a training micro-batch with dropout on,
-  /// exact for the usual sizes (an inner width of at least twice the model's).
+  /// Peak of Purpose::activations bytes on this rank's device in a training micro-batch with
+  /// dropout, exact for the usual sizes (an inner width of at least twice the model's).
   virtual std::int64_t activation_bytes(std::int64_t rows, std::int64_t positions) const = 0;
   /// Of these, what stays from a micro-batch's forward to its backward.
   virtual std::int64_t kept_bytes(std::int64_t rows, std::int64_t positions) const = 0;

@@ -87,7 +87,7 @@ class Sequential final : public Network {
   autograd::Value first_value(autograd::Tape& tape, const Tensor& inputs) const;
   autograd::Value run(autograd::Tape& tape, int first, int last, autograd::Value x,
                       const Batch& batch);
-  autograd::Value run_layer(autograd::Tape& tape, Entry& entry, const autograd::Value& x,
+  autograd::Value run_layer(autograd::Tape& tape, int index, const autograd::Value& x,
                             const Batch& batch);
   autograd::Loss loss(autograd::Tape& tape, const autograd::Value& outputs,
                       const Batch& batch) const;

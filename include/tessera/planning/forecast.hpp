@@ -19,6 +19,7 @@ struct Layout {
   int stage = 0;                 ///< of ZeRO, over data and sequence together
   std::int64_t micro_batch = 1;  ///< sequences
   config::Recompute recompute = config::Recompute::none;
+  int recompute_every = 1;  ///< of layers 0, n, 2n, ... of a stage only
   parallel::PipelineKind schedule = parallel::PipelineKind::one_forward_one_backward;
   int chunks = 1;                  ///< of a rank of the pipeline
   bool sequence_parallel = false;  ///< norms on shards of the tensor group (Korthikanti et al.)
@@ -26,6 +27,9 @@ struct Layout {
   /// Micro-batches of a step.
   std::int64_t accumulation(const Workload& work) const {
     return work.batch / (mesh.data * micro_batch);
+  }
+  config::Recompute recompute_of(std::int64_t layer) const {
+    return layer % recompute_every == 0 ? recompute : config::Recompute::none;
   }
 };
 

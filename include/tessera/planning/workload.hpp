@@ -39,7 +39,8 @@ struct Workload {
   DType accumulation_dtype = DType::fp32;  ///< of gradients over several micro-batches
   int states = 2;                          ///< fp32 arrays of the optimizer: 2 for Adam
   bool dropout = false;                    ///< of the residual stream
-  bool partition_activations = false;      ///< as nn::ModelOptions::partition_activations
+  bool partition_activations = false;      ///< as in nn::ModelOptions
+  bool host_activations = false;           ///< the same
   /// Attention that never writes its scores; without it they are read and written, and selective
   /// recomputation is that of attention, as in Korthikanti et al. (arXiv:2205.05198).
   bool fused_attention = true;

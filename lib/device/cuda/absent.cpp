@@ -62,6 +62,10 @@ Buffer allocate_pinned(std::size_t bytes, Purpose purpose) {
   return allocate(bytes, Device{}, purpose);
 }
 
+Buffer allocate_pinned(std::size_t bytes, Purpose purpose, const Stream&) {
+  return allocate_pinned(bytes, purpose);
+}
+
 // ---- graphs: none is ever recorded ----
 
 void Graph::launch(const Stream&) const {

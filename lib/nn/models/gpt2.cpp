@@ -256,7 +256,7 @@ Value Gpt2::attend(Tape& tape, const Pass& pass, std::int64_t layer, const Value
 Value Gpt2::block_body(Tape& tape, const Pass& pass, std::int64_t layer, const Value& x) {
   Block& p = h_[static_cast<std::size_t>(layer)];
   const auto epsilon = static_cast<float>(config_.layer_norm_epsilon);
-  const bool keep = options_.recompute != Recompute::selective;
+  const bool keep = options_.recompute_of(layer) != Recompute::selective;
   const auto residual_site = [&](BlockSite site) {
     return dropout_site(pass, kSitesPerBlock * layer + site, config_.resid_pdrop);
   };
@@ -279,9 +279,9 @@ Value Gpt2::block_body(Tape& tape, const Pass& pass, std::int64_t layer, const V
   return autograd::dropout_add(tape, middle.sum, mlp_branch(), residual_site(mlp_site));
 }
 
-Communicator* Gpt2::holders_of_inputs() const {
-  return options_.partition_activations && options_.tensor.size > 1 ? options_.tensor.group
-                                                                    : nullptr;
+autograd::KeptInputs Gpt2::kept_inputs() const {
+  const bool shares = options_.partition_activations && options_.tensor.size > 1;
+  return {shares ? options_.tensor.group : nullptr, options_.host_activations};
 }
 
 Value Gpt2::block(Tape& tape, const Pass& pass, std::int64_t layer, const Value& x) {
@@ -290,8 +290,8 @@ Value Gpt2::block(Tape& tape, const Pass& pass, std::int64_t layer, const Value&
   const auto body = [this, pass, layer](Tape& inner, const Value& input) {
     return block_body(inner, pass, layer, input);
   };
-  Value y = options_.recompute == Recompute::full
-                ? autograd::recompute(tape, x, body, holders_of_inputs())
+  Value y = options_.recompute_of(layer) == Recompute::full
+                ? autograd::recompute(tape, x, body, kept_inputs())
                 : body(tape, x);
   tape.leave(unit);
   return y;

@@ -15,8 +15,8 @@ std::int64_t Gpt2::training_flops(std::int64_t rows, std::int64_t positions) con
   const std::int64_t attention =
       4 * rows * positions * attention_queries(positions) * config_.head_dim();
   const std::int64_t head = 2 * tokens * width * shares_.vocabulary.size();
-  const Gpt2Extent own = extent();
-  return 3 * (own.blocks * (layer + attention) + (own.last ? head : 0));
+  const auto blocks = static_cast<std::int64_t>(own_blocks().size());
+  return 3 * (blocks * (layer + attention) + (has_layer(final_layer()) ? head : 0));
 }
 
 std::int64_t Gpt2::attention_queries(std::int64_t positions) const {
@@ -37,70 +37,78 @@ std::int64_t Gpt2::attention_bytes(std::int64_t rows, std::int64_t positions) co
   return whole + rows * token_count(options_.sequence, positions) * shares_.heads.size() * head;
 }
 
-Gpt2Extent Gpt2::extent() const {
-  if (!in_stages()) return {config_.n_layer, true, true};
-  std::int64_t layers = 0;
-  for (const int stage : pipeline_.own) {
-    const auto at = static_cast<std::size_t>(stage);
-    layers += pipeline_.cuts[at + 1] - pipeline_.cuts[at];
-  }
-  const bool first = pipeline_.has_first(), last = pipeline_.has_last();
-  return {layers - (first ? 1 : 0) - (last ? 1 : 0), first, last};
+std::vector<std::int64_t> Gpt2::own_blocks() const {
+  std::vector<std::int64_t> blocks;
+  for (int block = 0; block < config_.n_layer; ++block)
+    if (has_layer(block + 1)) blocks.push_back(block);
+  return blocks;
 }
 
 struct Gpt2::ActivationSizes {
   std::int64_t state;  // one value of the residual stream
+  std::int64_t input;  // what a recomputed block keeps of its own on the device
   std::int64_t inner;  // of the feed-forward pair
   std::int64_t block;  // what a block makes that its backward needs
-  std::int64_t kept;   // of these, with recomputation
   std::int64_t ids;    // of the tokens' places
   std::int64_t statistics_of_norm;
+  bool residual_dropout;
+
+  /// Of a block, until its backward.
+  std::int64_t kept(Recompute recompute) const {
+    if (recompute == Recompute::full) return input;
+    return recompute == Recompute::selective ? block - 2 * state - inner : block;
+  }
+
+  /// Besides, while the second projection of the block goes back.
+  std::int64_t backward(Recompute recompute) const {
+    // Gradients of its result and of its input; and with dropout, of the residual sum.
+    const std::int64_t gradients = (residual_dropout ? 2 : 1) * state + inner;
+    if (recompute == Recompute::selective) return gradients + inner;
+    // The block again, with its input if that is not kept whole.
+    if (recompute == Recompute::full) return gradients + block - (input == state ? state : 0);
+    return gradients;
+  }
 };
 
 Gpt2::ActivationSizes Gpt2::activation_sizes(std::int64_t rows, std::int64_t positions) const {
   const std::int64_t tokens = rows * token_count(options_.sequence, positions);
   const auto element = static_cast<std::int64_t>(size_of(options_.dtype));
   const std::int64_t state = tokens * config_.n_embd * element;
+  const TensorAxis& tensor = options_.tensor;
+  std::int64_t input = state;
+  if (options_.partition_activations)
+    input = balanced_share(tokens * config_.n_embd, tensor.size, tensor.rank).size() * element;
+  if (options_.host_activations) input = 0;
   const std::int64_t inner = tokens * shares_.inner.size() * element;
   const std::int64_t statistics = 16 * tokens;  // fp32
   // Input, two norms, middle; attention; the activation's input and output.
   const std::int64_t block = 4 * state + attention_bytes(rows, positions) + 2 * inner + statistics;
-  std::int64_t kept = block;
-  if (options_.recompute == Recompute::selective) kept -= 2 * state + inner;
-  if (options_.recompute == Recompute::full) kept = state;
-  if (options_.recompute == Recompute::full && options_.partition_activations)
-    kept =
-        balanced_share(tokens * config_.n_embd, options_.tensor.size, options_.tensor.rank).size() *
-        element;
   // Positions, and the ids of own tokens among others.
   const std::int64_t ids = (options_.sequence.size > 1 ? 8 : 4) * tokens;
-  return {state, inner, block, kept, ids, 8 * tokens};
+  return {state, input, inner, block, ids, 8 * tokens, config_.resid_pdrop > 0};
 }
 
 std::int64_t Gpt2::activation_bytes(std::int64_t rows, std::int64_t positions) const {
   const ActivationSizes of = activation_sizes(rows, positions);
-  const Gpt2Extent own = extent();
-  // While the second projection goes back: gradients of its result and of its input; and with
-  // dropout, of the residual sum.
-  std::int64_t backward = (config_.resid_pdrop > 0 ? 2 : 1) * of.state + of.inner;
-  if (options_.recompute == Recompute::selective) backward += of.inner;
-  // The block again, and its input besides the share that is kept of it.
-  if (options_.recompute == Recompute::full)
-    backward += of.block - (of.kept == of.state ? of.state : 0);
+  std::int64_t kept = has_layer(0) ? of.ids : 0;
+  std::int64_t most = kept;  // during the backward of a block, those below it still kept
+  for (const std::int64_t block : own_blocks()) {
+    kept += of.kept(options_.recompute_of(block));
+    most = std::max(most, kept + of.backward(options_.recompute_of(block)));
+  }
+  if (!has_layer(final_layer())) return most;
   // Targets of own tokens, where other ranks have the others'.
   const std::int64_t targets =
       options_.sequence.size > 1 ? 4 * rows * token_count(options_.sequence, positions) : 0;
   // Hidden states before and after, gradient.
-  const std::int64_t head = own.last ? 3 * of.state + of.statistics_of_norm + targets : 0;
-  return (own.first ? of.ids : 0) + own.blocks * of.kept +
-         std::max(head, own.blocks > 0 ? backward : 0);
+  return std::max(most, kept + 3 * of.state + of.statistics_of_norm + targets);
 }
 
 std::int64_t Gpt2::kept_bytes(std::int64_t rows, std::int64_t positions) const {
   const ActivationSizes of = activation_sizes(rows, positions);
-  const Gpt2Extent own = extent();
-  return (own.first ? of.ids : 0) + own.blocks * of.kept +
-         (own.last ? 2 * of.state + of.statistics_of_norm : 0);
+  std::int64_t kept = has_layer(0) ? of.ids : 0;
+  for (const std::int64_t block : own_blocks()) kept += of.kept(options_.recompute_of(block));
+  return kept + (has_layer(final_layer()) ? 2 * of.state + of.statistics_of_norm : 0);
 }
 
 std::int64_t Gpt2::recorded_bytes(std::int64_t rows, std::int64_t positions) const {

@@ -74,5 +74,27 @@ TEST(CudaMemory, PinnedBlocksAreReused) {
   EXPECT_EQ(again.data(), data) << "locking pages anew would cost more than the copy";
 }
 
+TEST(CudaMemory, PinnedBlocksOfAStreamAreReusedAfterItsWork) {
+  TESSERA_NEEDS_GPU();
+  const Stream stream = make_stream(gpu());
+  const StreamScope scope(stream);
+  const Buffer target = allocate(200'000, gpu(), Purpose::workspace);
+  const auto fill = [&](char value) {
+    const Buffer source = allocate_pinned(200'000, Purpose::workspace, stream);
+    std::memset(source.data(), value, source.bytes());
+    stream.copy(target.data(), source.data(), source.bytes());
+    return source.data();
+  };
+  const void* first = fill(1);
+  {  // The copy may still be to come: whoever wants memory now must not get what it reads.
+    const Buffer other = allocate_pinned(200'000, Purpose::workspace);
+    std::memset(other.data(), 2, other.bytes());
+    EXPECT_EQ(test::on_host<char>(stream, target.data(), 200'000), std::vector<char>(200'000, 1));
+  }
+  const Buffer one = allocate_pinned(200'000, Purpose::workspace);
+  const Buffer two = allocate_pinned(200'000, Purpose::workspace);
+  EXPECT_TRUE(one.data() == first || two.data() == first) << "its work is done";
+}
+
 }  // namespace
 }  // namespace tessera

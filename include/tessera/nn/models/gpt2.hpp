@@ -46,12 +46,6 @@ struct Gpt2Shares {
   Interval heads, inner, vocabulary;
 };
 
-/// What a rank of the pipeline axis has of the model's layers.
-struct Gpt2Extent {
-  std::int64_t blocks;
-  bool first, last;  // the embedding; the head
-};
-
 struct LayerNormParameters {
   Parameter weight, bias;
 };
@@ -82,8 +76,11 @@ class Gpt2 final : public Model {
   std::vector<LayerInfo> layers() const override;
   StageOutput forward_stage(autograd::Tape& tape, int stage, const Batch& batch,
                             const autograd::Value& input) override;
-  /// Not where ranks share the work: what they exchange goes through other streams.
-  bool can_be_recorded() const override { return is_whole() && !in_stages(); }
+  /// Not where ranks share the work: what they exchange goes through other streams; nor where
+  /// host memory, which others may use between two launches, keeps something.
+  bool can_be_recorded() const override {
+    return is_whole() && !in_stages() && !options_.host_activations;
+  }
   /// In the stages of a pipeline too, of which every rank gets the logits.
   Tensor logits(autograd::Tape& tape, const Tensor& ids) override;
   KvCache make_cache(std::int64_t rows, std::int64_t capacity, Device device = {}) const override;
@@ -131,8 +128,7 @@ class Gpt2 final : public Model {
   autograd::Value embed(autograd::Tape& tape, const Pass& pass, const Tensor& ids);
   /// In stages, where a tied table is left to the head's copy.
   autograd::Value embed_stage(autograd::Tape& tape, const Pass& pass, const Tensor& ids);
-  /// Ranks that each keep a share of the inputs of recomputed blocks; nullptr: only this one.
-  Communicator* holders_of_inputs() const;
+  autograd::KeptInputs kept_inputs() const;
   autograd::Value block(autograd::Tape& tape, const Pass& pass, std::int64_t layer,
                         const autograd::Value& x);
   autograd::Loss head_loss(autograd::Tape& tape, const Pass& pass, const Batch& batch,
@@ -169,7 +165,8 @@ class Gpt2 final : public Model {
   autograd::DropoutSite dropout_site(const Pass& pass, std::int64_t site, double probability) const;
   /// Layers: 0 is the embedding, then blocks, then the last norm with the head.
   int final_layer() const { return static_cast<int>(config_.n_layer) + 1; }
-  Gpt2Extent extent() const;
+  /// Those of this rank, in forward order.
+  std::vector<std::int64_t> own_blocks() const;
   struct ActivationSizes;
   ActivationSizes activation_sizes(std::int64_t rows, std::int64_t positions) const;
   /// Where a layer's unit is in units().
