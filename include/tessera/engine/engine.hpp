@@ -100,7 +100,7 @@ class Engine {
   /// nullptr without loss scaling.
   const optim::LossScaler* loss_scaler() const { return scaler_ ? &*scaler_ : nullptr; }
 
-  /// Writes `folder`/<tag>.h5 with everything that an exact resume needs: parameters, optimizer
+  /// Writes `folder/<tag>.h5` with everything that an exact resume needs: parameters, optimizer
   /// states, schedule, counters. A file of that name is replaced when the new one is whole. Not
   /// counted as traffic. Errors: io, and no new file.
   ///
