@@ -133,7 +133,7 @@ program main
   type(tessera_network) :: closure
   type(grid) :: fine, truth, alone, helped
   type(faces) :: flux
-  character(*), parameter :: checkpoint = "shallow_water.h5"
+  character(*), parameter :: checkpoint = "shallow_water.h5", picture = "shallow_water.ppm"
   real(real64) :: loss, water, errors(2)
   integer :: rank, ranks, first, rows, episode, done, step, ierr
   logical :: resumed
@@ -184,6 +184,8 @@ program main
   end do
   water = abs(helped%mass() - water)
   if (rank == 0) print "(a, f5.2, a, es8.1)", "error x", errors(2) / errors(1), "; water lost:", water
+  call write_picture([truth, alone, helped])
+  if (rank == 0) print "(2a)", picture, ": fine grid | coarse grid | coarse grid with the network"
   call closure%destroy()
   call runtime%destroy()
   call MPI_Finalize(ierr)
@@ -300,6 +302,45 @@ contains
   real(real64) function distance(a, b)
     type(grid), intent(in) :: a, b
     distance = sum_over_ranks(sum(abs(a%at(1, 1:cells, 1:rows) - b%at(1, 1:cells, 1:rows)))) / cells**2
+  end function
+
+  !> Depths of the grids side by side.
+  subroutine write_picture(grids)
+    type(grid), intent(in) :: grids(:)
+    integer, parameter :: pixels = 6  ! of a cell's edge
+    real(real64) :: mine(cells, rows), depth(cells, cells, size(grids))
+    integer :: begins(0:ranks), file, row, g, i, j
+    character(20) :: edges
+    begins = [(cells * (cells * i / ranks), i = 0, ranks)]
+    do g = 1, size(grids)
+      mine = grids(g)%at(1, 1:cells, 1:rows)
+      call MPI_Gatherv(mine, size(mine), MPI_DOUBLE_PRECISION, depth(1, 1, g), begins(1:) - begins(:ranks - 1), begins, &
+        MPI_DOUBLE_PRECISION, 0, MPI_COMM_WORLD, ierr)
+    end do
+    if (rank /= 0) return
+    write(edges, "(i0, 1x, i0)") cells * pixels * size(grids), cells * pixels
+    open(newunit=file, file=picture, access="stream", status="replace", action="write")
+    write(file) "P6" // new_line("a") // trim(edges) // new_line("a") // "255" // new_line("a")
+    do j = 1, cells
+      do row = 1, pixels
+        do g = 1, size(grids)
+          write(file) (repeat(colour(depth(i, j, g)), pixels), i = 1, cells)
+        end do
+      end do
+    end do
+    close(file)
+  end subroutine
+
+  !> Red, green and blue: shallow water is blue, deep water red.
+  pure character(3) function colour(depth)
+    real(real64), intent(in) :: depth
+    real(real64) :: place, parts(3)
+    integer :: k
+    place = (depth - 0.9_real64) / 0.35_real64
+    parts = [2 * place, 1 - abs(2 * place - 1), 2 - 2 * place]
+    do k = 1, 3
+      colour(k:k) = char(int(255 * max(0.0_real64, min(1.0_real64, parts(k)))))
+    end do
   end function
 
 end program
