@@ -2,6 +2,7 @@
 #include "tessera/engine/guest_config.hpp"
 
 #include <algorithm>
+#include <string_view>
 #include <utility>
 
 #include <fmt/format.h>
@@ -14,12 +15,34 @@
 #include "tessera/engine/run_setup.hpp"
 
 namespace tessera::engine {
+namespace {
+
+bool has_effect(std::string_view path) {
+  constexpr std::string_view kSections[] = {"data.", "pipeline.", "comm.", "run."};
+  constexpr std::string_view kObeyed[] = {"run.seed", "run.steps", "run.recompute",
+                                          "run.recompute_every", "comm.reduce_every_micro_batch"};
+  return std::ranges::none_of(kSections, [&](auto name) { return path.starts_with(name); }) ||
+         std::ranges::find(kObeyed, path) != std::ranges::end(kObeyed);
+}
+
+/// What `tessera train` does, the program does itself or says elsewhere.
+void refuse_what_has_no_effect(const config::RunConfig& run) {
+  for (const config::Entry& entry : run.entries)
+    TESSERA_CHECK(entry.source.kind != config::Source::Kind::file || has_effect(entry.path),
+                  Code::invalid_config,
+                  fmt::format("{}: `{}` has no effect in a program that brings its own data, where "
+                              "`model`, `engine` and `run.seed` count; leave it out",
+                              entry.source.to_string(), entry.path));
+}
+
+}  // namespace
 
 GuestConfig read_guest_config(const std::string& text, int ranks) {
   config::ReadOptions options;
   options.allow_bare_engine = true;
   options.for_training = false;
   config::RunConfig run = config::read_run_text(text, "configuration", options);
+  refuse_what_has_no_effect(run);
   TESSERA_CHECK(run.device != "cuda", Code::not_supported,
                 "device: cuda is not available yet for programs that bring their own data; leave "
                 "it out, or set it to cpu");

@@ -235,6 +235,12 @@ TEST(CNetwork, RefusesWhatCannotBe) {
                  "layer_sizes");
   EXPECT_REFUSED(create("model: {model_type: mlp, layer_sizes: [2, 1]}\nrun: {recompute: full}"),
                  TESSERA_NOT_SUPPORTED, "recompute");
+  // What only the program `tessera train` obeys.
+  for (const char* line : {"run: {checkpoint: {every: 10}}", "data: {train: [a.txt]}",
+                           "comm: {timeout_seconds: 5}", "pipeline: {schedule: gpipe}"})
+    EXPECT_REFUSED(
+        create((std::string("model: {model_type: mlp, layer_sizes: [2, 1]}\n") + line).c_str()),
+        TESSERA_INVALID_CONFIG, "has no effect");
   EXPECT_REFUSED(create("device: cuda\nmodel: {model_type: mlp, layer_sizes: [2, 1]}"),
                  TESSERA_NOT_SUPPORTED, "cuda");
   network = make(world, mlp());

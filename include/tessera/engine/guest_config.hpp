@@ -18,7 +18,8 @@ struct GuestConfig {
 
 /// Reads YAML or JSON text with the sections `model`, `engine` and `run` of a run file, each of
 /// which may be missing, or a DeepSpeed configuration alone. Batch sizes may be missing too: the
-/// program decides how many samples it brings. Errors: as config::read_run_text.
+/// program decides how many samples it brings. Errors: as config::read_run_text; invalid_config for
+/// keys that only training from files obeys.
 GuestConfig read_guest_config(const std::string& text, int ranks);
 
 }  // namespace tessera::engine
