@@ -48,8 +48,8 @@ struct Selector {
       if (host.name == name) return host;
       names.push_back(host.name);
     }
-    refuse(fmt::format("there is no host '{}'{}; there are {}", name, did_you_mean(name, names),
-                       describe(hosts)));
+    refuse(fmt::format("there is no host '{}' among {}{}", name, describe(hosts),
+                       did_you_mean(name, names)));
   }
 
   int parse_slot(const Host& host, const std::string& text) const {
