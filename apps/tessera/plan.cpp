@@ -31,8 +31,8 @@ using planning::Workload;
 
 constexpr int kAny = std::numeric_limits<int>::max();
 
-// What training can use: pipelines run on CPUs only so far.
-MeshShape trainable(const Machine& machine) {
+// Pipelines are proposed on CPUs only: no forecast of one on GPUs has been compared with a run.
+MeshShape proposable(const Machine& machine) {
   return {machine.overlaps ? 1 : kAny, kAny, kAny, kAny};
 }
 
@@ -189,7 +189,7 @@ std::vector<Plan> plans_for(const Arguments& arguments, const config::RunConfig&
   std::vector<Plan> plans;
   for (const int ranks : arguments.ranks) {
     work.batch = batch_of(arguments, config, ranks);
-    auto found = planning::search_plans(work, machine, ranks, memory, trainable(machine));
+    auto found = planning::search_plans(work, machine, ranks, memory, proposable(machine));
     if (found.plans.empty() && arguments.ranks.size() > 1) continue;
     if (found.plans.empty()) fail_to_fit(found, work, ranks, static_cast<double>(memory));
     const std::size_t most =

@@ -67,9 +67,7 @@ Engine::Engine(Communicator& group, nn::Network& model, const EngineOptions& opt
 }
 
 void Engine::set_up_pipeline() {
-  // Messages of both directions share a stream there, and could wait for each other.
-  TESSERA_CHECK(stream_.device().is_cpu(), Code::not_supported,
-                "pipelines on GPUs are not available yet; use mesh.pipeline 1, or device: cpu");
+  model_.pipeline().group->open_device(stream_.device());
   pipeline_.emplace(model_, parallel::make_pipeline_schedule(shape_of(model_, options_)), stream_);
   binding_.pipe(options_.keep_gathered);
 }

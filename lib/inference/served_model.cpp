@@ -55,9 +55,9 @@ ModelLocation locate_model(const std::string& name) {
 }
 
 void ServedModel::take_stages(int pipeline) {
-  TESSERA_CHECK(stream_.device().is_cpu(), Code::not_supported,
-                "pipelines on GPUs are not available yet; use no pipeline, or the CPU");
+  group_.open_device(stream_.device());
   mesh_ = std::make_unique<Mesh>(group_, MeshShape{.pipeline = pipeline, .data = 0});
+  mesh_->group(Axis::pipeline).open_device(stream_.device());
   const parallel::PipelineShape shape =
       parallel::PipelineShape{.ranks = mesh_->size(Axis::pipeline)}.resolved();
   ties_ = parallel::take_stages(*model_, mesh_->group(Axis::pipeline), shape,

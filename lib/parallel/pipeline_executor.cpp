@@ -190,7 +190,7 @@ PipelineExecutor::PipelineExecutor(nn::Network& network, PipelineSchedule schedu
   check_stages(network, schedule_);
   check_pipeline_schedule(schedule_);
   // Not make_unique: links cannot be moved.
-  links_.reset(new Links{{*network.pipeline().group, stream}});
+  links_.reset(new Links{{network.pipeline(), stream}});
 }
 
 PipelineExecutor::~PipelineExecutor() = default;
@@ -222,7 +222,7 @@ autograd::Loss evaluate_stages(nn::Network& network, autograd::UnitHooks& hooks,
   const nn::PipelineAxis& axis = network.pipeline();
   TESSERA_CHECK(axis.group != nullptr, Code::invalid_argument,
                 "this network has the stages of a pipeline without its group");
-  StageLink link(*axis.group, stream);
+  StageLink link(axis, stream);
   const nn::Batch moved = batch_for(axis, batch, stream);
   nn::StageOutput output;
   for (const int stage : axis.own) {

@@ -7,6 +7,8 @@
 #include <numeric>
 #include <regex>
 #include <set>
+#include <string_view>
+#include <utility>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -137,6 +139,28 @@ std::map<std::string, std::set<int>> ranks_of_ties(const std::vector<nn::LayerIn
   return ranks;
 }
 
+/// Ranks whose stages are neighbours, in both directions.
+std::set<std::pair<int, int>> directions(const nn::PipelineAxis& axis) {
+  std::set<std::pair<int, int>> pairs;
+  for (int stage = 1; stage < axis.stages(); ++stage) {
+    const int before = axis.rank_of(stage - 1), after = axis.rank_of(stage);
+    if (before != after) pairs.insert({{before, after}, {after, before}});
+  }
+  return pairs;
+}
+
+// Operations of a communicator run one after the other on a GPU: a message that waits for its
+// receiver would hold up those that come from there.
+void open_directions(Communicator& line, nn::PipelineAxis& axis, TieGroups& groups) {
+  for (const auto& [sender, receiver] : directions(axis)) {
+    const bool sends = sender == axis.rank, receives = receiver == axis.rank;
+    auto group = line.split(sends || receives ? 0 : -1, receives ? 1 : 0, "pipeline pair");
+    if (!group) continue;
+    (sends ? axis.to[receiver] : axis.from[sender]) = group.get();
+    groups[fmt::format("{} to {}", sender, receiver)] = std::move(group);
+  }
+}
+
 }  // namespace
 
 StageCut StageCut::parse(const std::string& text) {
@@ -197,6 +221,7 @@ TieGroups take_stages(nn::Network& network, Communicator& line, const PipelineSh
     auto group = line.split(ranks.contains(line.rank()) ? 0 : -1, line.rank(), "tied");
     if (group) axis.ties[name] = (groups[name] = std::move(group)).get();
   }
+  if (std::string_view(line.device_transport()) == "nccl") open_directions(line, axis, groups);
   network.take_stages(axis);
   return groups;
 }

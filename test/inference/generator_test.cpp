@@ -79,8 +79,9 @@ TEST_F(GeneratorTest, StagesWriteTheSameText) {
   const auto expected = generate(served, first_ids(tiny, 5), options);
   const int layers = static_cast<int>(served.model().layers().size());
   for (int pipeline = 2; pipeline <= std::min(layers, runtime.size()); ++pipeline) {
-    if (runtime.size() % pipeline != 0 || !testing::test_device().is_cpu()) continue;
-    ServedModel staged(runtime.world(), locate_model(tiny.folder()), DType::fp32, {}, pipeline);
+    if (runtime.size() % pipeline != 0) continue;
+    ServedModel staged(runtime.world(), locate_model(tiny.folder()), DType::fp32,
+                       testing::test_device(), pipeline);
     EXPECT_EQ(generate(staged, first_ids(tiny, 5), options), expected);
     const nn::KvCache cache = staged.model().make_cache(1, 4);
     const auto own = std::count_if(cache.layers.begin(), cache.layers.end(),
@@ -97,8 +98,9 @@ TEST_F(GeneratorTest, StagesFindTheSameLogits) {
   };
   const Tensor expected = logits(served);
   for (int pipeline = 2; pipeline <= runtime.size(); ++pipeline) {
-    if (runtime.size() % pipeline != 0 || !testing::test_device().is_cpu()) continue;
-    ServedModel staged(runtime.world(), locate_model(tiny.folder()), DType::fp32, {}, pipeline);
+    if (runtime.size() % pipeline != 0) continue;
+    ServedModel staged(runtime.world(), locate_model(tiny.folder()), DType::fp32,
+                       testing::test_device(), pipeline);
     const Tensor found = logits(staged);
     ASSERT_EQ(found.shape(), expected.shape());
     EXPECT_TRUE(

@@ -33,7 +33,7 @@ ModelLocation locate_model(const std::string& name);
 /// are gathered while they are in use. With a pipeline so many ranks have the layers of its stages,
 /// and only the ranks that have the same stage share it so: activations travel, not weights.
 /// Collective: construction and every pass, over `group`, which must outlive it. Errors:
-/// not_supported for pipelines on GPUs; invalid_config for more stages than layers.
+/// invalid_config for more stages than layers.
 class ServedModel {
  public:
   ServedModel(Communicator& group, const ModelLocation& location, DType dtype, Device device = {},

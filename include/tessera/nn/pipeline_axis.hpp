@@ -35,6 +35,10 @@ struct PipelineAxis {
   /// Of the ranks whose layers share a parameter, by its name, on those ranks and where they are
   /// several.
   std::map<std::string, Communicator*> ties;
+  /// Of two ranks each, first the sender, then the receiver, by the other one of them: where what a
+  /// group sends waits its turn (NCCL), each direction has one of its own. Empty: `group` carries
+  /// all messages.
+  std::map<int, Communicator*> to, from;
   /// First layer of each stage, and the number of layers: {0, 3, 6} are two stages.
   std::vector<int> cuts;
   /// Rank of each stage.

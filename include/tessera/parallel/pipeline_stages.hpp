@@ -39,11 +39,12 @@ std::vector<int> cut_layers(const std::vector<nn::LayerInfo>& layers, int stages
 /// The stages of a rank, without its groups.
 nn::PipelineAxis pipeline_axis(const PipelineShape& resolved, std::vector<int> cuts, int rank);
 
-/// The groups that nn::PipelineAxis::ties points at.
+/// The groups that nn::PipelineAxis points at.
 using TieGroups = std::map<std::string, std::unique_ptr<Communicator>>;
 
-/// Makes `network` the stages that this rank of `line` has. `line` and the groups that are returned
-/// have to outlive it. Collective over `line`.
+/// Makes `network` the stages that this rank of `line` has. `line`, whose device is open if the
+/// network computes on one, and the groups that are returned have to outlive it. Collective over
+/// `line`.
 TieGroups take_stages(nn::Network& network, Communicator& line, const PipelineShape& resolved,
                       const std::vector<int>& cuts);
 

@@ -38,12 +38,22 @@ void StageLink::send(Tensor tensor, int peer) {
   flight.work.wait();
   flight.tensor = std::move(tensor);
   const Tensor& sent = flight.tensor;
-  flight.work = line_.send(sent.data(), sent.numel(), sent.dtype(), peer, 0, stream_);
+  const auto own = axis_.to.find(peer);
+  if (own == axis_.to.end()) {
+    flight.work = line_.send(sent.data(), sent.numel(), sent.dtype(), peer, 0, stream_);
+    return;
+  }
+  line_.traffic().add("send", static_cast<std::int64_t>(sent.bytes()), 1);
+  flight.work = own->second->send(sent.data(), sent.numel(), sent.dtype(), 1, 0, stream_);
 }
 
 Tensor StageLink::receive(int peer, const Shape& shape, DType dtype) {
   Tensor tensor(shape, dtype, stream_.device());
-  line_.receive(tensor.data(), tensor.numel(), dtype, peer, 0, stream_).wait();
+  const auto own = axis_.from.find(peer);
+  if (own == axis_.from.end())
+    line_.receive(tensor.data(), tensor.numel(), dtype, peer, 0, stream_).wait();
+  else
+    own->second->receive(tensor.data(), tensor.numel(), dtype, 0, 0, stream_).wait();
   return tensor;
 }
 

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "tessera/comm/communicator.hpp"
+#include "tessera/nn/pipeline_axis.hpp"
 #include "tessera/tensor/tensor.hpp"
 
 namespace tessera::parallel {
@@ -16,11 +17,14 @@ namespace tessera::parallel {
 /// the micro-batch's ids.
 using Boundary = std::pair<int, std::vector<std::int64_t>>;
 
-/// One message is under way to each peer: the next one waits for it. The shape of a boundary's
-/// activations travels once, before the first of them; a gradient has that of its activation.
+/// One message is under way to each peer: the next one waits for it, on a GPU the stream does. The
+/// shape of a boundary's activations travels once, before the first of them; a gradient has that of
+/// its activation.
 class StageLink {
  public:
-  StageLink(Communicator& line, const Stream& stream) : line_(line), stream_(stream) {}
+  /// `axis` outlives it and has its group.
+  StageLink(const nn::PipelineAxis& axis, const Stream& stream)
+      : axis_(axis), line_(*axis.group), stream_(stream) {}
   /// Waits for what is under way, except while an exception unwinds.
   ~StageLink();
   StageLink(const StageLink&) = delete;
@@ -45,6 +49,7 @@ class StageLink {
   Form receive_form(int peer);
   void send_form(const Tensor& tensor, int peer);
 
+  const nn::PipelineAxis& axis_;
   Communicator& line_;
   Stream stream_;
   std::map<int, Flight> flights_;       // by peer
