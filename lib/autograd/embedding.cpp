@@ -11,6 +11,7 @@
 #include "tessera/kernels/embedding.hpp"
 
 #include "autograd/sum_over_group.hpp"
+#include "autograd/token_exchange.hpp"
 #include "autograd/weight_gradient.hpp"
 
 namespace tessera::autograd {
@@ -54,25 +55,32 @@ void check(const Weight& table, const Tensor& ids) {
                             table.value.shape().to_string(), to_string(ids.dtype())));
 }
 
+void check_second(const Weight& table, const Tensor& ids, const Weight& second,
+                  const Tensor& second_ids) {
+  check(second, second_ids);
+  TESSERA_CHECK(second_ids.numel() == ids.numel() && second.value.size(1) == table.value.size(1),
+                Code::invalid_argument, "the two tables or their ids do not match");
+}
+
 }  // namespace
 
 Value embedding(Tape& tape, Weight& table, const Tensor& ids, Weight* second_table,
                 const Tensor& second_ids, const VocabularyPart& part) {
   check(table, ids);
+  if (second_table != nullptr) check_second(table, ids, *second_table, second_ids);
   std::vector<std::int64_t> shape = ids.shape().sizes();
   shape.push_back(table.value.size(1));
-  Tensor data(Shape(std::move(shape)), table.value.dtype(), table.value.device());
+  const Shape whole(std::move(shape));
+  Tensor data(whole, table.value.dtype(), table.value.device());
   {
     const ProfileScope profile("embedding forward");
     look_up(tape.stream(), table, ids, data, false, part.slice);
-    if (part.group != nullptr) sum_over_group(tape.stream(), data, *part.group);
-    if (second_table != nullptr) {
-      check(*second_table, second_ids);
-      TESSERA_CHECK(
-          second_ids.numel() == ids.numel() && second_table->value.size(1) == table.value.size(1),
-          Code::invalid_argument, "the two tables or their ids do not match");
+    if (part.group != nullptr && !part.token_shards)
+      sum_over_group(tape.stream(), data, *part.group);
+    // What is added up over a group counts once.
+    if (second_table != nullptr && (!part.token_shards || part.group->rank() == 0))
       look_up(tape.stream(), *second_table, second_ids, data, true);
-    }
+    if (part.token_shards) data = sum_to_shards(tape.stream(), data, *part.group);
   }
   const bool second_trains = second_table != nullptr && second_table->trainable;
   Value y = tape.result(std::move(data), table.trainable || second_trains);
@@ -80,9 +88,12 @@ Value embedding(Tape& tape, Weight& table, const Tensor& ids, Weight* second_tab
   tape.record({.name = "embedding",
                .output = y.slot(),
                .backward_input = {},
-               .backward_weight = [&table, ids, second_table, second_ids, second_trains,
-                                   slice = part.slice, stream = tape.stream()](const Tensor& dy) {
-                 if (table.trainable) backward(stream, dy, table, ids, slice);
+               .backward_weight = [&table, ids, second_table, second_ids, second_trains, whole,
+                                   part, stream = tape.stream()](const Tensor& gradient) {
+                 const Tensor dy = part.token_shards
+                                       ? gather_shards(stream, gradient, whole, *part.group)
+                                       : gradient;
+                 if (table.trainable) backward(stream, dy, table, ids, part.slice);
                  if (second_trains) backward(stream, dy, *second_table, second_ids);
                }});
   return y;

@@ -10,6 +10,7 @@
 
 #include "tessera/autograd/profiler.hpp"
 #include "tessera/autograd/reduce_gradient.hpp"
+#include "tessera/autograd/tensor_shards.hpp"
 #include "tessera/base/error.hpp"
 #include "tessera/comm/communicator.hpp"
 #include "tessera/device/cuda.hpp"
@@ -18,6 +19,7 @@
 #include "tessera/kernels/elementwise.hpp"
 #include "tessera/kernels/gemm.hpp"
 
+#include "autograd/token_exchange.hpp"
 #include "autograd/weight_gradient.hpp"
 
 namespace tessera::autograd {
@@ -27,7 +29,7 @@ namespace {
 constexpr std::int64_t kLogitsAlignment = 64;
 
 struct Head {
-  Tensor hidden;   // [..., width]
+  Tensor hidden;   // [..., width]; of own tokens until all are gathered
   Tensor targets;  // [...] int32
   Weight* weight;  // [vocabulary, width]
   VocabularyPart part;
@@ -55,6 +57,12 @@ struct Head {
   Buffer loss_buffer() const {
     return allocate(static_cast<std::size_t>(rows) * sizeof(float), hidden.device(),
                     Purpose::workspace);
+  }
+  /// With the hidden states of all tokens.
+  Head gathered() const {
+    Head whole = *this;
+    whole.hidden = gather_shards(stream, hidden, Shape{rows, width}, *part.group);
+    return whole;
   }
   Loss::State evaluate() const;
   Loss::State train(GradientSlot* slot) const;
@@ -225,13 +233,24 @@ void Head::train(GradientSlot* slot, float* losses) const {
   if (dweight) dweight->finish();
 }
 
+/// Of a head whose ranks each have their own tokens.
+Loss::State train_shards(const Head& head, GradientSlot* slot) {
+  GradientSlot whole;
+  Loss::State state = head.gathered().train(slot != nullptr ? &whole : nullptr);
+  if (slot != nullptr)
+    slot->add(head.stream, sum_to_shards(head.stream, whole.take(), *head.part.group));
+  return state;
+}
+
 Head make_head(const Tape& tape, const Tensor& hidden, Weight& weight, const Tensor& targets,
                float gradient_scale, const PassMemory* memory, const VocabularyPart& part) {
   attached_value(weight);
   const Shape& table = weight.value.shape();
+  const std::int64_t tokens =
+      part.token_shards ? token_shard(*part.group, targets.numel()).size() : targets.numel();
   TESSERA_CHECK(
       table.rank() == 2 && hidden.shape().rank() > 0 && hidden.shape()[-1] == table[1] &&
-          targets.dtype() == DType::int32 && targets.numel() * table[1] == hidden.numel(),
+          targets.dtype() == DType::int32 && tokens * table[1] == hidden.numel(),
       Code::invalid_argument,
       fmt::format("a head of shape {} with hidden states {} and targets {}", table.to_string(),
                   hidden.shape().to_string(), targets.shape().to_string()));
@@ -270,17 +289,20 @@ Loss read_losses(const Stream& stream, const float* losses, std::int64_t rows) {
 
 Loss head_loss(Tape& tape, const Value& hidden, Weight& weight, const Tensor& targets,
                float gradient_scale, const PassMemory* memory, const VocabularyPart& part) {
-  if (part.group != nullptr) reduce_gradient(tape, hidden, *part.group);
+  if (part.group != nullptr && !part.token_shards) reduce_gradient(tape, hidden, *part.group);
   const Head head = make_head(tape, hidden.data(), weight, targets, gradient_scale, memory, part);
   auto state = std::make_shared<Loss::State>();
   if (!tape.recording()) {
-    *state = head.evaluate();
+    *state = part.token_shards ? head.gathered().evaluate() : head.evaluate();
     return Loss(state);
   }
   tape.record({.name = "head_loss",
                .output = nullptr,
-               .backward_input = [head, state, slot = hidden.slot()](
-                                     Tensor&) { *state = head.train(slot.get()); },
+               .backward_input =
+                   [head, state, slot = hidden.slot()](Tensor&) {
+                     *state = head.part.token_shards ? train_shards(head, slot.get())
+                                                     : head.train(slot.get());
+                   },
                .backward_weight = {}});
   return Loss(state);
 }

@@ -12,10 +12,18 @@
 #include "tessera/kernels/layer_norm.hpp"
 
 #include "autograd/residual_sum.hpp"
+#include "autograd/sum_over_group.hpp"
 #include "autograd/weight_gradient.hpp"
 
 namespace tessera::autograd {
 namespace {
+
+/// Gradients that were computed apart, if any: of the weight, and of the bias.
+void write_rows(const Stream& stream, const Tensor& gradients, Weight& weight, Weight& bias) {
+  if (!gradients) return;
+  if (weight.trainable) write_gradient(stream, gradients.rows(0, 1), weight);
+  if (bias.trainable) write_gradient(stream, gradients.rows(1, 2), bias);
+}
 
 struct LayerNorm {
   Tensor x;
@@ -23,6 +31,7 @@ struct LayerNorm {
   Weight* weight;
   Weight* bias;
   float epsilon;
+  Communicator* group;
   std::int64_t rows, columns;
   Stream stream;
 
@@ -65,13 +74,16 @@ struct LayerNorm {
                                     .rows = rows,
                                     .columns = columns,
                                     .dtype = x.dtype()};
-    const bool wait =
+    const bool nowhere =
         (weight->trainable && !weight->gradient) || (bias->trainable && !bias->gradient);
-    if (wait)
+    const bool partial = group != nullptr && (weight->trainable || bias->trainable);
+    if (nowhere || partial)
       waiting = put_aside(args);
     else
       write_gradients(args);
     kernels::layer_norm_backward(stream, args);
+    if (partial) sum_over_group(stream, waiting, *group);
+    if (!nowhere) write_rows(stream, std::exchange(waiting, {}), *weight, *bias);
   }
 
  private:
@@ -102,14 +114,15 @@ struct LayerNorm {
   }
 };
 
-LayerNorm make_layer_norm(const Tape& tape, Tensor x, Weight& weight, Weight& bias, float epsilon) {
+LayerNorm make_layer_norm(const Tape& tape, Tensor x, Weight& weight, Weight& bias, float epsilon,
+                          Communicator* group) {
   attached_value(weight);
   const std::int64_t columns = weight.value.numel();
   TESSERA_CHECK(
       columns > 0 && x.shape().rank() > 0 && x.shape()[-1] == columns, Code::invalid_argument,
       fmt::format("a LayerNorm over {} columns cannot take {}", columns, x.shape().to_string()));
   const std::int64_t rows = x.numel() / columns;
-  LayerNorm op{std::move(x), {}, {}, &weight, &bias, epsilon, rows, columns, tape.stream()};
+  LayerNorm op{std::move(x), {}, {}, &weight, &bias, epsilon, group, rows, columns, tape.stream()};
   if (tape.recording()) {
     op.mean = Tensor(Shape{rows}, DType::fp32, op.x.device());
     op.rstd = Tensor(Shape{rows}, DType::fp32, op.x.device());
@@ -131,12 +144,8 @@ Value record_layer_norm(Tape& tape, const LayerNorm& op, const Value& x, Tensor 
        .output = y.slot(),
        .backward_input =
            [op, slot, waiting](Tensor& dy) { op.backward(std::exchange(dy, {}), *slot, *waiting); },
-       .backward_weight =
-           [stream = op.stream, waiting, weight = op.weight, bias = op.bias](const Tensor&) {
-             if (!*waiting) return;
-             if (weight->trainable) write_gradient(stream, waiting->rows(0, 1), *weight);
-             if (bias->trainable) write_gradient(stream, waiting->rows(1, 2), *bias);
-           },
+       .backward_weight = [stream = op.stream, waiting, weight = op.weight, bias = op.bias](
+                              const Tensor&) { write_rows(stream, *waiting, *weight, *bias); },
        .waits = false});
   if (!keep_output) y.set_rebuild([op] { return op.forward(); });
   return y;
@@ -145,17 +154,17 @@ Value record_layer_norm(Tape& tape, const LayerNorm& op, const Value& x, Tensor 
 }  // namespace
 
 Value layer_norm(Tape& tape, const Value& x, Weight& weight, Weight& bias, float epsilon,
-                 bool keep_output) {
-  const LayerNorm op = make_layer_norm(tape, x.data(), weight, bias, epsilon);
+                 bool keep_output, Communicator* group) {
+  const LayerNorm op = make_layer_norm(tape, x.data(), weight, bias, epsilon, group);
   return record_layer_norm(tape, op, x, op.forward(), keep_output);
 }
 
 NormedSum dropout_add_layer_norm(Tape& tape, const Value& residual, Value x,
                                  const DropoutSite& site, Weight& weight, Weight& bias,
-                                 float epsilon, bool keep_output) {
+                                 float epsilon, bool keep_output, Communicator* group) {
   if (site.probability > 0) {
     const Value sum = dropout_add(tape, residual, std::move(x), site);
-    return {sum, layer_norm(tape, sum, weight, bias, epsilon, keep_output)};
+    return {sum, layer_norm(tape, sum, weight, bias, epsilon, keep_output, group)};
   }
   check_branch(residual, x);
   const auto slot = x.slot();
@@ -163,7 +172,7 @@ NormedSum dropout_add_layer_norm(Tape& tape, const Value& residual, Value x,
   x = Value();
   const void* elements = branch.data();
   const LayerNorm op =
-      make_layer_norm(tape, in_place_or_new(std::move(branch)), weight, bias, epsilon);
+      make_layer_norm(tape, in_place_or_new(std::move(branch)), weight, bias, epsilon, group);
   Tensor y = op.forward(elements, residual.data().data());
   const Value sum = record_dropout_add(tape, residual, slot, op.x, site);
   return {sum, record_layer_norm(tape, op, sum, std::move(y), keep_output)};

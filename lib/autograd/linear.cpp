@@ -9,6 +9,7 @@
 
 #include "tessera/autograd/activation.hpp"
 #include "tessera/autograd/profiler.hpp"
+#include "tessera/autograd/tensor_shards.hpp"
 #include "tessera/base/error.hpp"
 #include "tessera/kernels/elementwise.hpp"
 #include "tessera/kernels/gemm.hpp"
@@ -66,6 +67,12 @@ Tensor forward(const Stream& stream, const Value& x, const Weight& weight, const
   gemm.c = y.data();
   kernels::gemm(stream, gemm);
   return y;
+}
+
+/// Of the rank's inputs; the bias counts once among the ranks.
+Tensor partial_forward(const Stream& stream, const Value& x, const Weight& weight,
+                       const Weight* bias, const Sizes& sizes, const Communicator& group) {
+  return forward(stream, x, weight, group.rank() == 0 ? bias : nullptr, sizes);
 }
 
 /// f(x W + b); x W + b goes to `argument`.
@@ -211,10 +218,17 @@ Value linear(Tape& tape, const Value& x, Weight& weight, Weight* bias, WeightLay
 Value row_linear(Tape& tape, const Value& x, Weight& weight, Weight* bias, Communicator& group,
                  WeightLayout layout) {
   const Sizes sizes = sizes_of(x, weight, bias, layout);
-  const Weight* const added = group.rank() == 0 ? bias : nullptr;
-  Tensor y = forward(tape.stream(), x, weight, added, sizes);
+  Tensor y = partial_forward(tape.stream(), x, weight, bias, sizes, group);
   sum_over_group(tape.stream(), y, group);
   return record_linear(tape, x, weight, bias, sizes, std::move(y), BiasGradient::apart);
+}
+
+Value row_linear_to_shards(Tape& tape, const Value& x, Weight& weight, Weight* bias,
+                           Communicator& group, WeightLayout layout) {
+  const Sizes sizes = sizes_of(x, weight, bias, layout);
+  Tensor y = partial_forward(tape.stream(), x, weight, bias, sizes, group);
+  return scatter_tokens(
+      tape, record_linear(tape, x, weight, bias, sizes, std::move(y), BiasGradient::apart), group);
 }
 
 Value linear_activation(Tape& tape, const Value& x, Weight& weight, Weight* bias,

@@ -59,7 +59,7 @@ inline constexpr std::int64_t kHeadMinimumRows = 256;
 /// recording tape go there, and the result is never known. Where `weight` is a part of the
 /// vocabulary's, each rank of the group has the logits of its part only; three numbers a row
 /// travel, and the gradient of `hidden` is added up over the group. Collective then, and without
-/// `memory`.
+/// `memory`. Token shards [own tokens, width] are gathered when the losses are computed.
 Loss head_loss(Tape& tape, const Value& hidden, Weight& weight, const Tensor& targets,
                float gradient_scale, const PassMemory* memory = nullptr,
                const VocabularyPart& part = {});

@@ -14,6 +14,9 @@ namespace tessera::autograd {
 struct VocabularyPart {
   kernels::VocabularySlice slice;
   Communicator* group = nullptr;
+  /// Each rank of the group has its own tokens (token_shard) of what a look-up makes and of what a
+  /// head takes; ids and targets are those of all.
+  bool token_shards = false;
 };
 
 }  // namespace tessera::autograd
