@@ -95,11 +95,12 @@ std::string plan_row(const Workload& work, const Plan& plan) {
       "{:>6} {:>6} {:>8} {:>8} {:>6}  {:>5} {:>6} {:>6}  {:<11} {:>11} {:>7.1f}% {:>11} {:>11} "
       "{:>11} {:>11} {:>9} {:>9} {:>12}\n",
       layout.mesh.ranks(), layout.mesh.data, layout.mesh.pipeline, layout.mesh.sequence,
-      layout.mesh.tensor, layout.stage, layout.micro_batch, layout.accumulation(work),
-      recomputation(layout), bytes(static_cast<double>(found.memory.total())),
-      100 * found.bubble_fraction, bytes(sent.data), bytes(sent.pipeline), bytes(sent.sequence),
-      bytes(sent.tensor), fmt::format("{:.3g} s", found.seconds.total()),
-      format_count(found.tokens_per_second), format_count(found.flops_per_rank));
+      fmt::format("{}{}", layout.mesh.tensor, layout.sequence_parallel ? "*" : ""), layout.stage,
+      layout.micro_batch, layout.accumulation(work), recomputation(layout),
+      bytes(static_cast<double>(found.memory.total())), 100 * found.bubble_fraction,
+      bytes(sent.data), bytes(sent.pipeline), bytes(sent.sequence), bytes(sent.tensor),
+      fmt::format("{:.3g} s", found.seconds.total()), format_count(found.tokens_per_second),
+      format_count(found.flops_per_rank));
 }
 
 void print_table(const Workload& work, const std::vector<Plan>& plans) {
@@ -115,13 +116,16 @@ void print_table(const Workload& work, const std::vector<Plan>& plans) {
       "of a rank", "bubble", "data", "pipeline", "sequence", "tensor", "step", "tokens/s",
       "of a rank");
   for (const Plan& plan : plans) std::cout << plan_row(work, plan);
+  if (std::ranges::any_of(plans, [](const Plan& plan) { return plan.layout.sequence_parallel; }))
+    std::cout << "* with mesh.sequence_parallel\n";
 }
 
 void print_run_file(const Layout& layout) {
   const MeshShape& mesh = layout.mesh;
   std::cout << "\nThe first as lines of the run file:\n\n";
-  std::cout << fmt::format("mesh: {{data: auto, pipeline: {}, sequence: {}, tensor: {}}}\n",
-                           mesh.pipeline, mesh.sequence, mesh.tensor);
+  std::cout << fmt::format("mesh: {{data: auto, pipeline: {}, sequence: {}, tensor: {}{}}}\n",
+                           mesh.pipeline, mesh.sequence, mesh.tensor,
+                           layout.sequence_parallel ? ", sequence_parallel: true" : "");
   const int every = layout.recompute_every;
   std::cout << fmt::format("run: {{recompute: {}{}}}\n", to_string(layout.recompute),
                            every > 1 ? fmt::format(", recompute_every: {}", every) : "");
@@ -139,6 +143,7 @@ Json plan_json(const Workload& work, const Plan& plan) {
             {"pipeline", layout.mesh.pipeline},
             {"sequence", layout.mesh.sequence},
             {"tensor", layout.mesh.tensor}}},
+          {"sequence_parallel", layout.sequence_parallel},
           {"stage", layout.stage},
           {"micro_batch", layout.micro_batch},
           {"accumulation", layout.accumulation(work)},

@@ -8,6 +8,7 @@
 
 #include <fmt/format.h>
 
+#include "config/mesh.hpp"
 #include "config/parse.hpp"
 #include "config/step_range.hpp"
 #include "config/table.hpp"
@@ -164,7 +165,9 @@ class Checker {
     if (values_.text("engine.scheduler.type") == "OneCycle") check_one_cycle();
     check_sgd();
     check_fp16();
-    if (!config_.bare_engine) note_idle_recomputation();
+    if (config_.bare_engine) return;
+    note_idle_recomputation();
+    note_idle_shares();
   }
 
   void note_idle_recomputation() {
@@ -179,6 +182,21 @@ class Checker {
     }
     if (values_.integer("run.recompute_every").value_or(1) > 1 && recompute == "none")
       note("run.recompute_every", "nothing is computed again");
+  }
+
+  /// Shares of activations among the ranks of a tensor axis.
+  void note_idle_shares() {
+    const std::string tokens = "mesh.sequence_parallel";
+    const std::string inputs = "engine.activation_checkpointing.partition_activations";
+    if (!values_.flag(tokens)) return;
+    const bool divided = wants_tensor_axis(values_);
+    const auto note = [&](const std::string& path, const char* why) {
+      config_.notices.push_back(
+          fmt::format("{}: `{}` has no effect: {}", values_.place(path), path, why));
+    };
+    if (!divided) note(tokens, "mesh.tensor is 1, and the ranks of that axis share the tokens");
+    if (divided && values_.flag(inputs) && values_.text("run.recompute") == "full")
+      note(inputs, "with mesh.sequence_parallel the inputs of blocks are shares already");
   }
 
   /// One notice for all keys of engine.fp16 that differ from their defaults and tune nothing.

@@ -96,6 +96,14 @@ void check_mesh(Values& values, Problems& problems) {
   }
 }
 
+bool wants_tensor_axis(Values& values) {
+  for (const AxisKeys& keys : axis_keys())
+    if (keys.size == &MeshShape::tensor)
+      for (const Saying& one : sayings_of(values, keys))
+        if (one.size > 1) return true;
+  return false;
+}
+
 void resolve_mesh(Values& values, std::optional<int> ranks) {
   MeshShape shape;
   Saying blamed = {"mesh.data", 1};

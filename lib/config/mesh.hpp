@@ -12,6 +12,9 @@ namespace tessera::config {
 /// Adds keys that say different sizes of one axis.
 void check_mesh(Values& values, Problems& problems);
 
+/// Whether a key asks for a tensor axis of several ranks.
+bool wants_tensor_axis(Values& values);
+
 /// Fills in the sizes that `mesh` leaves open: from DeepSpeed's keys, data from `ranks` (if they
 /// are known), others 1. Throws invalid_config when they do not fit the ranks.
 void resolve_mesh(Values& values, std::optional<int> ranks);

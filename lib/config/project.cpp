@@ -74,6 +74,7 @@ void project_mesh(Values& values, MeshConfig& mesh) {
   mesh.sequence = size("mesh.sequence", 1);
   mesh.sequence_attention = values.text("mesh.sequence_attention");
   mesh.tensor = size("mesh.tensor", 1);
+  mesh.sequence_parallel = values.flag("mesh.sequence_parallel");
 }
 
 void project_pipeline(Values& values, PipelineConfig& pipeline) {

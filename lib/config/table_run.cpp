@@ -92,6 +92,10 @@ void add_mesh(RowList& rows) {
   rows.supported("tensor", integer(1, 1e9).or_auto(), "\"auto\"",
                  "Ranks that share each matrix product, and with it heads, inner columns and "
                  "vocabulary. auto: as engine.tensor_parallel, else 1.");
+  rows.supported("sequence_parallel", flag(), "false",
+                 "Megatron's, of tensor ranks: between matrix products (norms, dropout, residual "
+                 "sums) each has some of the tokens, by gathers and reduce-scatters in place of "
+                 "all-reduces.");
   rows.supported("pipeline", integer(1, 1e9).or_auto(), "\"auto\"",
                  "Ranks that hold consecutive layers. auto: as engine.pipeline.stages, else 1.");
   rows.not_yet("expert", integer(1, 1e9), "1", "Data ranks that hold different experts.",

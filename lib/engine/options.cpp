@@ -60,6 +60,7 @@ nn::ModelOptions model_options(const config::RunConfig& config) {
   options.partition_activations = config.engine.partition_activations;
   options.host_activations =
       config.engine.cpu_checkpointing && expected_device(config.device) == DeviceType::cuda;
+  options.sequence_parallel = config.mesh.sequence_parallel;
   return options;
 }
 

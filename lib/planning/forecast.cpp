@@ -35,6 +35,8 @@ class Accountant {
  private:
   int tensor() const { return layout_.mesh.tensor; }
   int sequence() const { return layout_.mesh.sequence; }
+  /// Ranks that divide the tokens between products.
+  int shards() const { return layout_.sequence_parallel ? tensor() : 1; }
   int stages() const { return layout_.mesh.pipeline; }
   int replicas() const { return layout_.mesh.data * sequence(); }
   std::int64_t element() const { return static_cast<std::int64_t>(size_of(work_.dtype)); }
@@ -83,16 +85,17 @@ class Accountant {
   /// As nn::Gpt2::activation_bytes, for the layers of the first stage and all micro-batches that
   /// are on their way there.
   std::int64_t activations() const {
-    const std::int64_t shards = layout_.sequence_parallel ? tensor() : 1;
-    const std::int64_t state = ceil_divide(tokens(), shards) * model_.hidden * element();
+    const std::int64_t own = ceil_divide(tokens(), std::int64_t{shards()});
+    const std::int64_t state = own * model_.hidden * element();
+    const std::int64_t whole = tokens() * model_.hidden * element();
     const std::int64_t heads = tokens() * split(model_.hidden) * element();
     const std::int64_t inner = tokens() * split(model_.inner) * element();
-    const std::int64_t statistics = 4 * tokens() * split(model_.heads) + 16 * tokens();
+    const std::int64_t statistics = 4 * tokens() * split(model_.heads) + 16 * own;
     const std::int64_t scores =
         work_.fused_attention ? 0
                               : 5 * element() / 2 * split(model_.heads) * tokens() * work_.length;
     const std::int64_t block = 4 * state + 4 * heads + 2 * inner + statistics + scores;
-    const bool shares = work_.partition_activations && !layout_.sequence_parallel;
+    const bool shares = work_.partition_activations && shards() == 1;
     std::int64_t input = shares ? ceil_divide(state, std::int64_t{tensor()}) : state;
     if (work_.host_activations) input = 0;
     const auto kept = [&](Recompute recompute) {
@@ -101,8 +104,11 @@ class Accountant {
       return work_.fused_attention ? block - 2 * state - inner : block - scores;
     };
     const auto backward = [&](Recompute recompute) {
-      const std::int64_t gradients = (work_.dropout ? 2 : 1) * state + inner;
-      if (recompute == Recompute::selective) return gradients + inner;
+      const bool selective = recompute == Recompute::selective;
+      const std::int64_t second = inner + (selective ? inner : 0);
+      const std::int64_t first = whole + (selective ? state : -inner);
+      const std::int64_t gradients = shards() == 1 ? (work_.dropout ? 2 : 1) * state + second
+                                                   : state + whole + std::max(second, first);
       if (recompute == Recompute::full) return gradients + block - (input == state ? state : 0);
       return gradients;
     };
@@ -112,7 +118,7 @@ class Accountant {
       pass += kept(recompute);
       most = std::max(most, pass + backward(recompute));
     }
-    const std::int64_t head = pass + 3 * state + 8 * tokens();
+    const std::int64_t head = pass + 2 * state + (shards() > 1 ? 2 * whole : state) + 8 * own;
     return 4 * tokens() + (in_flight() - 1) * pass + std::max(most, head);
   }
 
@@ -134,14 +140,20 @@ class Accountant {
 
   // --- traffic ---
 
-  /// All-reduces of the residual stream of a layer and micro-batch.
+  /// All-reduces of the residual stream of a layer and micro-batch; a gather or a reduce-scatter is
+  /// half of one.
   double all_reduces(bool of_forward) const {
     if (tensor() == 1) return 0;
     if (of_forward) return 2;
-    // A gather of the input is half of one.
-    const double gather = work_.partition_activations && !layout_.sequence_parallel ? 0.5 : 0;
+    const double gather = work_.partition_activations && shards() == 1 ? 0.5 : 0;
     const double again = repeated(Recompute::full) * (2 + gather);
-    return 2 + again + (layout_.sequence_parallel ? 1 : 0);
+    // With token shards what two products took is gathered once more.
+    return 2 + again + (shards() > 1 ? 1 : 0);
+  }
+  /// Of a norm's gradients, in fp32, where each rank finds those of its tokens.
+  double norm_bytes() const {
+    const double gradients = 2 * 4 * static_cast<double>(model_.hidden);
+    return 2 * (shards() - 1) * gradients / shards();
   }
   double all_reduce_bytes() const { return 2 * (tensor() - 1) * state_bytes() / tensor(); }
 
@@ -156,9 +168,7 @@ class Accountant {
            static_cast<double>(model_.heads);
   }
 
-  double message_bytes() const {
-    return stages() == 1 ? 0 : state_bytes() / (layout_.sequence_parallel ? tensor() : 1);
-  }
+  double message_bytes() const { return stages() == 1 ? 0 : state_bytes() / shards(); }
 
   double parameter_bytes() const {
     const std::int64_t all = first_stage().padded() * element();
@@ -171,6 +181,7 @@ class Accountant {
     TrafficForecast sent;
     sent.tensor = all_reduce_bytes() *
                   (passes * (all_reduces(true) + all_reduces(false)) + micro_batches() * ends);
+    sent.tensor += norm_bytes() * (2 * passes + (stages() == 1 ? micro_batches() : 0));
     sent.sequence = passes * (sequence_bytes(true) + sequence_bytes(false));
     sent.pipeline = 2 * micro_batches() * layout_.chunks * message_bytes();
     const double k = micro_batches();
@@ -188,8 +199,7 @@ class Accountant {
   double moved_bytes() const {
     const double t = tensor(), wide = 2.0 * static_cast<double>(model_.inner) /
                                       static_cast<double>(model_.hidden);
-    const double whole = layout_.sequence_parallel ? 10 / t : 10;
-    return state_bytes() * (whole + (8 + wide) / t) + score_bytes();
+    return state_bytes() * (10.0 / shards() + (8 + wide) / t) + score_bytes();
   }
   double score_bytes() const {
     if (work_.fused_attention) return 0;
@@ -215,7 +225,7 @@ class Accountant {
     }
     const double wide =
         2.0 * static_cast<double>(model_.inner) / static_cast<double>(model_.hidden) / tensor();
-    return state_bytes() * (4 + wide) / machine_.memory_bandwidth;
+    return state_bytes() * (4.0 / shards() + wide) / machine_.memory_bandwidth;
   }
 
   double head() const { return 3 * model_.head_flops(rows(), length()) / workers() / rate(); }

@@ -60,15 +60,18 @@ class Search {
     // The largest first: products like many rows, which the forecast does not know.
     for (std::int64_t micro = rows & -rows; micro >= 1; micro /= 2)
       for (int stage = 0; stage <= (mesh.pipeline > 1 ? 1 : 3); ++stage)
-        for (const auto& [recompute, every] : kRecomputations) {
-          Layout layout;
-          layout.mesh = mesh;
-          layout.stage = stage;
-          layout.micro_batch = micro;
-          layout.recompute = recompute;
-          layout.recompute_every = every;
-          try_layout({layout, forecast(work_, machine_, layout)}, best);
-        }
+        for (const auto& [recompute, every] : kRecomputations)
+          for (const bool token_shards : {false, true}) {
+            if (token_shards && mesh.tensor == 1) continue;
+            Layout layout;
+            layout.mesh = mesh;
+            layout.stage = stage;
+            layout.micro_batch = micro;
+            layout.recompute = recompute;
+            layout.recompute_every = every;
+            layout.sequence_parallel = token_shards;
+            try_layout({layout, forecast(work_, machine_, layout)}, best);
+          }
     result_.plans.insert(result_.plans.end(), best.begin(), best.end());
   }
 

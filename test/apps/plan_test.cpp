@@ -70,6 +70,16 @@ TEST_F(PlanTest, TheProposedLinesAreAcceptedByTheReader) {
   EXPECT_EQ(config.exit_code, 0) << config.error;
 }
 
+TEST_F(PlanTest, TokenShardsAreProposedAsLines) {
+  const std::string options = " --ranks 8 --memory 3.5GB --top 1";
+  const auto found = plans(options);
+  ASSERT_EQ(found.size(), 1u);
+  EXPECT_TRUE(found[0]["sequence_parallel"]) << found[0];
+  const Outcome plan = tessera("plan " + run_file() + options);
+  EXPECT_NE(plan.out.find(", sequence_parallel: true}"), std::string::npos) << plan.out;
+  EXPECT_NE(plan.out.find("* with mesh.sequence_parallel"), std::string::npos) << plan.out;
+}
+
 TEST_F(PlanTest, ACalibratedMachineIsPlannedFor) {
   const std::string file = folder / "machine.json";
   const Outcome outcome = tessera("env --calibrate " + file, 2);

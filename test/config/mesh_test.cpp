@@ -52,6 +52,21 @@ TEST(Mesh, TakesAllRanksForData) {
   EXPECT_EQ(described({}).mesh, mesh_of(1, 1, 1, 1));
 }
 
+TEST(Mesh, SharesOfActivationsThatDoNothingAreSaid) {
+  const std::string tokens = "mesh.sequence_parallel=true";
+  const std::string inputs = "engine.activation_checkpointing.partition_activations=true";
+  EXPECT_THAT(described({tokens}, 4).notices,
+              ElementsAre("--set: `mesh.sequence_parallel` has no effect: mesh.tensor is 1, and "
+                          "the ranks of that axis share the tokens"));
+  EXPECT_TRUE(described({tokens, kTensor + "=2"}, 4).mesh.sequence_parallel);
+  EXPECT_THAT(described({tokens, kTensor + "=2"}, 4).notices, ElementsAre());
+  EXPECT_THAT(described({tokens, inputs, "mesh.tensor=2", "run.recompute=full"}, 4).notices,
+              ElementsAre(HasSubstr("with mesh.sequence_parallel the inputs of blocks are shares "
+                                    "already")));
+  EXPECT_THAT(described({inputs, "mesh.tensor=2"}, 4).notices,
+              ElementsAre(HasSubstr("with run.recompute none no block keeps its input alone")));
+}
+
 TEST(Mesh, DataIsWhatTheOtherAxesLeave) {
   const RunConfig config = described({"mesh={data: auto, pipeline: 2, tensor: 2}"}, 16);
   EXPECT_EQ(config.mesh, mesh_of(4, 2, 1, 2));

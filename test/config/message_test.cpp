@@ -33,9 +33,9 @@ TEST(Message, KeyInTheWrongSectionIsSentToTheRightOne) {
 }
 
 TEST(Message, UnknownKeyLikeNoOtherListsTheKnownOnes) {
-  EXPECT_THAT(
-      refusal_of("mesh: {qqqqq: 2}\n"),
-      HasSubstr("known here: data, expert, pipeline, sequence, sequence_attention, tensor"));
+  EXPECT_THAT(refusal_of("mesh: {qqqqq: 2}\n"),
+              HasSubstr("known here: data, expert, pipeline, sequence, sequence_attention, "
+                        "sequence_parallel, tensor"));
 }
 
 TEST(Message, ParametersAreCheckedAgainstTheirType) {

@@ -255,6 +255,7 @@ TEST(Table, EverySupportedKeyChangesTheConfiguration) {
       {"mesh.tensor", "2"},
       {"mesh.sequence", "2"},
       {"mesh.sequence_attention", "ring"},
+      {"mesh.sequence_parallel", "true"},
       {"mesh.pipeline", "2"},
       {"pipeline.schedule", "gpipe"},
       {"pipeline.chunks", "3"},

@@ -52,8 +52,12 @@ std::vector<nn::ModelOptions> model_options(const MeshShape& mesh) {
                                            {nn::Recompute::selective, 1},
                                            {nn::Recompute::full, 1},
                                            {nn::Recompute::full, 2}})
-      list.push_back(
-          {.recompute = recompute, .recompute_every = every, .sequence = {.attention = attention}});
+      for (const bool token_shards : {false, true})
+        if (!token_shards || mesh.tensor > 1)
+          list.push_back({.recompute = recompute,
+                          .recompute_every = every,
+                          .sequence_parallel = token_shards,
+                          .sequence = {.attention = attention}});
   return list;
 }
 

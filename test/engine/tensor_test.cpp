@@ -14,21 +14,7 @@
 namespace tessera::test {
 namespace {
 
-constexpr std::int64_t kHeads = 4;
-
-class TensorTest : public MeshTest {
- protected:
-  /// Meshes of all ranks with a tensor axis that the model and its rows allow.
-  std::vector<MeshShape> meshes() {
-    std::vector<MeshShape> list;
-    for (int tensor = 2; tensor <= kHeads; ++tensor) {
-      const int data = world().size() / tensor;
-      if (world().size() % tensor == 0 && data <= Gpt2Tiny::kRows)
-        list.push_back({1, data, 1, tensor});
-    }
-    return list;
-  }
-};
+using TensorTest = MeshTest;
 
 // The keys' bias has no gradient but rounding, which Adam scales up to steps of full size.
 bool is_key_bias(const std::string& name, std::int64_t element, std::int64_t elements) {
@@ -56,7 +42,7 @@ void expect_final_weights(MeshTrainee& trainee, const Gpt2Tiny& tiny) {
 }
 
 TEST_F(TensorTest, FollowsTheReferenceCurveInEveryStage) {
-  for (const MeshShape& mesh : meshes())
+  for (const MeshShape& mesh : tensor_meshes())
     for (const int stage : {0, 1, 2, 3}) {
       const MeshTrial trial{.mesh = mesh, .stage = stage};
       SCOPED_TRACE(trial.to_string());
@@ -67,7 +53,7 @@ TEST_F(TensorTest, FollowsTheReferenceCurveInEveryStage) {
 }
 
 TEST_F(TensorTest, DropoutAndRecomputationFollowOneRank) {
-  for (const MeshShape& mesh : meshes())
+  for (const MeshShape& mesh : tensor_meshes())
     for (const nn::Recompute recompute :
          {nn::Recompute::none, nn::Recompute::selective, nn::Recompute::full}) {
       MeshTrial trial{.mesh = mesh, .stage = 2, .dropout = 0.1};
@@ -89,7 +75,7 @@ std::int64_t gathered_by_a_step(MeshTrainee& trainee) {
 }
 
 TEST_F(TensorTest, SharedInputsChangeNoBitAndTakeAShare) {
-  for (const MeshShape& mesh : meshes())
+  for (const MeshShape& mesh : tensor_meshes())
     for (const DType dtype : {DType::fp32, DType::bf16}) {
       MeshTrial trial{.mesh = mesh, .stage = 3, .dropout = 0.1, .positions = 47};
       trial.layers = 6;  // deep enough that what is kept decides
@@ -117,7 +103,7 @@ TEST_F(TensorTest, SharedInputsChangeNoBitAndTakeAShare) {
 }
 
 TEST_F(TensorTest, InputsOnTheHostChangeNoBitAndLeaveTheGpu) {
-  for (const MeshShape& mesh : meshes()) {
+  for (const MeshShape& mesh : tensor_meshes()) {
     MeshTrial trial{.mesh = mesh, .stage = 1, .dropout = 0.1};
     trial.layers = 4;
     trial.model.recompute = nn::Recompute::full;
@@ -142,7 +128,7 @@ TEST_F(TensorTest, InputsOnTheHostChangeNoBitAndLeaveTheGpu) {
 }
 
 TEST_F(TensorTest, StagesGiveTheSameBitsAndCopiesStayTheSame) {
-  for (const MeshShape& mesh : meshes())
+  for (const MeshShape& mesh : tensor_meshes())
     for (const DType dtype : {DType::fp32, DType::bf16}) {
       std::optional<std::uint64_t> expected;
       for (const int stage : {0, 1, 2, 3}) {
@@ -174,14 +160,14 @@ TEST_F(TensorTest, StagesGiveTheSameBitsAndCopiesStayTheSame) {
 }
 
 TEST_F(TensorTest, ACheckpointFitsAnyMesh) {
-  std::vector<MeshShape> all = meshes();
+  std::vector<MeshShape> all = tensor_meshes();
   if (world().size() <= Gpt2Tiny::kRows) all.push_back({1, world().size(), 1, 1});
   expect_checkpoints_fit(all);
 }
 
 // Each rank counts 2 (t - 1) / t of what it reduces: over the group 2 (t - 1) times the bytes.
 TEST_F(TensorTest, TrafficEqualsTheFormulas) {
-  for (const MeshShape& mesh : meshes()) {
+  for (const MeshShape& mesh : tensor_meshes()) {
     MeshTrainee trainee(world(), tiny_, {.mesh = mesh, .stage = 1});
     Communicator& group = trainee.mesh().group("tensor");
     group.traffic().reset();
@@ -202,7 +188,7 @@ TEST_F(TensorTest, TrafficEqualsTheFormulas) {
 TEST_F(TensorTest, EvaluationIsThatOfOneRank) {
   MeshTrainee alone(self(), tiny_, {});
   const double expected = evaluate(alone).loss();
-  for (const MeshShape& mesh : meshes()) {
+  for (const MeshShape& mesh : tensor_meshes()) {
     MeshTrainee trainee(world(), tiny_, {.mesh = mesh, .stage = 3});
     EXPECT_NEAR(evaluate(trainee).loss(), expected, 1e-6);
   }

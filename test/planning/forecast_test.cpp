@@ -100,25 +100,28 @@ nn::Gpt2Config small_model() {
 TEST(ForecastTest, ParametersAndActivationsAreThoseOfTheModel) {
   const Workload work = small_workload();
   for (const int tensor : {1, 2, 4})
-    for (const auto& [ours, theirs, every] : {std::tuple{Recompute::none, nn::Recompute::none, 1},
-                                              {Recompute::selective, nn::Recompute::selective, 1},
-                                              {Recompute::selective, nn::Recompute::selective, 3},
-                                              {Recompute::full, nn::Recompute::full, 1},
-                                              {Recompute::full, nn::Recompute::full, 2}}) {
-      nn::ModelOptions options;
-      options.recompute = theirs;
-      options.recompute_every = every;
-      options.tensor.size = tensor;
-      const nn::Gpt2 model(small_model(), options);
-      Layout layout;
-      layout.mesh = {1, 2, 1, tensor};
-      layout.micro_batch = 2;
-      layout.recompute = ours;
-      layout.recompute_every = every;
-      const Forecast found = forecast(work, find_machine("h100"), layout);
-      EXPECT_EQ(found.memory.activations, model.activation_bytes(2, 32));
-      EXPECT_EQ(work.model.parameters(), nn::Gpt2(small_model(), {}).parameter_count());
-    }
+    for (const bool token_shards : {false, true})
+      for (const auto& [ours, theirs, every] : {std::tuple{Recompute::none, nn::Recompute::none, 1},
+                                                {Recompute::selective, nn::Recompute::selective, 1},
+                                                {Recompute::selective, nn::Recompute::selective, 3},
+                                                {Recompute::full, nn::Recompute::full, 1},
+                                                {Recompute::full, nn::Recompute::full, 2}}) {
+        nn::ModelOptions options;
+        options.recompute = theirs;
+        options.recompute_every = every;
+        options.sequence_parallel = token_shards;
+        options.tensor.size = tensor;
+        const nn::Gpt2 model(small_model(), options);
+        Layout layout;
+        layout.mesh = {1, 2, 1, tensor};
+        layout.micro_batch = 2;
+        layout.recompute = ours;
+        layout.recompute_every = every;
+        layout.sequence_parallel = token_shards;
+        const Forecast found = forecast(work, find_machine("h100"), layout);
+        EXPECT_EQ(found.memory.activations, model.activation_bytes(2, 32));
+        EXPECT_EQ(work.model.parameters(), nn::Gpt2(small_model(), {}).parameter_count());
+      }
 }
 
 TEST(ForecastTest, FlopsAreThoseOfTheModel) {
@@ -137,6 +140,13 @@ TEST(ForecastTest, TrafficFollowsTheFormulas) {
   EXPECT_EQ(found.traffic.tensor, 2 * (4 * 4 + 2) * 2 * 3.0 / 4 * state);
   EXPECT_EQ(found.traffic.sequence, 0);
   EXPECT_EQ(found.traffic.pipeline, 0);
+  // Halves of all-reduces: 10 of a layer, 4 of embedding and head; and gradients of 9 norms.
+  layout.sequence_parallel = true;
+  found = forecast(work, find_machine("h100"), layout);
+  EXPECT_EQ(found.traffic.tensor, 2 * 3.0 / 4 * ((10 * 4 + 4) * state + 2 * 9 * 2 * 64 * 4));
+  layout.mesh = {2, 2, 1, 2};
+  EXPECT_EQ(forecast(work, find_machine("h100"), layout).traffic.pipeline, 2 * 2 * state / 2);
+  layout.sequence_parallel = false;
   layout.mesh = {2, 2, 2, 1};
   found = forecast(work, find_machine("h100"), layout);
   EXPECT_EQ(found.traffic.tensor, 0);

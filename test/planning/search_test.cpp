@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tessera/planning/search.hpp"
 
+#include <algorithm>
+
 #include <gtest/gtest.h>
 
 namespace tessera::planning {
@@ -48,6 +50,14 @@ TEST(SearchTest, UsesOnlyTheAxesItMay) {
     EXPECT_EQ(plan.layout.mesh.pipeline, 1);
     EXPECT_EQ(plan.layout.mesh.sequence, 1);
   }
+}
+
+TEST(SearchTest, TokenShardsMakeRoomOnTensorAxesOnly) {
+  const SearchResult found =
+      search_plans(gpt3(512), find_machine("h100"), 512, 80 * kGB, {1 << 20, 1 << 20, 1, 8});
+  const auto shards = [](const Plan& plan) { return plan.layout.sequence_parallel; };
+  EXPECT_TRUE(std::ranges::any_of(found.plans, shards));
+  for (const Plan& plan : found.plans) EXPECT_TRUE(!shards(plan) || plan.layout.mesh.tensor > 1);
 }
 
 TEST(SearchTest, RingsShareSequencesAmongMoreRanksThanHeads) {

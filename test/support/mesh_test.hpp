@@ -48,6 +48,18 @@ class MeshTest : public ::testing::Test {
     return *self_;
   }
 
+  /// Of all ranks, with a tensor axis that the model and its rows allow.
+  std::vector<MeshShape> tensor_meshes() {
+    constexpr int kHeads = 4;
+    std::vector<MeshShape> list;
+    for (int tensor = 2; tensor <= kHeads; ++tensor) {
+      const int data = world().size() / tensor;
+      if (world().size() % tensor == 0 && data <= Gpt2Tiny::kRows)
+        list.push_back({1, data, 1, tensor});
+    }
+    return list;
+  }
+
   static Curve train(MeshTrainee& trainee, int steps) {
     Curve curve;
     for (int i = 0; i < steps; ++i) {

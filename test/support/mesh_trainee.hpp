@@ -38,13 +38,15 @@ struct MeshTrial {
   bool plain_descent = false;  // large steps of SGD alone: what is subtracted shows the gradients
   bool tied = true;
   int layers = 0;  // 0: those of the reference, and its weights if tied; else weights are drawn
+  std::int64_t inner = 0;                         // with `layers`: 0: four times the width
   std::int64_t positions = Gpt2Tiny::kPositions;  // of each row, from its first on
 
   std::string to_string() const {
-    return fmt::format("{}, {} attention, stage {}, {}, {}, recompute {}/{}, dropout {}, tied {}",
-                       mesh.to_string(), nn::to_string(model.sequence.attention), stage,
-                       parallel::to_string(kind), tessera::to_string(model.dtype),
-                       static_cast<int>(model.recompute), model.recompute_every, dropout, tied);
+    return fmt::format("{}{}, {} attention, stage {}, {}, {}, recompute {}/{}, dropout {}, tied {}",
+                       mesh.to_string(), model.sequence_parallel ? ", token shards" : "",
+                       nn::to_string(model.sequence.attention), stage, parallel::to_string(kind),
+                       tessera::to_string(model.dtype), static_cast<int>(model.recompute),
+                       model.recompute_every, dropout, tied);
   }
 };
 
@@ -73,6 +75,7 @@ class MeshTrainee {
     config.embd_pdrop = config.attn_pdrop = config.resid_pdrop = trial.dropout;
     config.tie_word_embeddings = trial.tied;
     if (trial.layers > 0) config.n_layer = trial.layers;
+    if (trial.inner > 0) config.n_inner = trial.inner;
     model_ = std::make_unique<nn::Gpt2>(config, model_options());
     if (trial.mesh.pipeline > 1) take_stages();
     engine_.emplace(mesh_.group("data+sequence"), *model_, engine_options());

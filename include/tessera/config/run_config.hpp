@@ -109,6 +109,7 @@ struct MeshConfig {
   int sequence = 1;
   int expert = 1;
   std::string sequence_attention = "auto";  ///< auto, ulysses or ring
+  bool sequence_parallel = false;           ///< token shards between products of tensor ranks
   bool operator==(const MeshConfig&) const = default;
 };
 

@@ -45,6 +45,7 @@ struct ModelOptions {
   int recompute_every = 1;             // of layers 0, n, 2n, ...; the others keep what they make
   bool partition_activations = false;  // inputs of recomputed layers: a share on each tensor rank
   bool host_activations = false;       // they wait in page-locked host memory, off the GPU
+  bool sequence_parallel = false;  // all between matrix products: some tokens on each tensor rank
   TensorAxis tensor{};
   SequenceAxis sequence{};
 

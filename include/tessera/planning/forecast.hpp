@@ -22,7 +22,7 @@ struct Layout {
   int recompute_every = 1;  ///< of layers 0, n, 2n, ... of a stage only
   parallel::PipelineKind schedule = parallel::PipelineKind::one_forward_one_backward;
   int chunks = 1;                  ///< of a rank of the pipeline
-  bool sequence_parallel = false;  ///< norms on shards of the tensor group (Korthikanti et al.)
+  bool sequence_parallel = false;  ///< as nn::ModelOptions::sequence_parallel
 
   /// Micro-batches of a step.
   std::int64_t accumulation(const Workload& work) const {

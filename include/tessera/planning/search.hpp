@@ -15,8 +15,8 @@ struct Plan {
 };
 
 struct SearchResult {
-  /// Fastest first; of each mesh the best of its stages, micro-batches and recomputations. Empty
-  /// when nothing fits.
+  /// Fastest first; of each mesh the best of its stages, micro-batches and recomputations, with and
+  /// without token shards. Empty when nothing fits.
   std::vector<Plan> plans;
   /// The one that needs least memory, whether it fits or not; no layout divides the work if its
   /// micro_batch is 0.

@@ -13,7 +13,6 @@
 #include "tessera/autograd/head_loss.hpp"
 #include "tessera/autograd/layer_norm.hpp"
 #include "tessera/autograd/linear.hpp"
-#include "tessera/autograd/reduce_gradient.hpp"
 #include "tessera/autograd/ring_attention.hpp"
 #include "tessera/autograd/ulysses_attention.hpp"
 #include "tessera/base/error.hpp"
@@ -223,21 +222,6 @@ Value Gpt2::embed(Tape& tape, const Pass& pass, const Tensor& ids) {
       dropout_site(pass, kEmbeddingSite, config_.embd_pdrop));
 }
 
-autograd::VocabularyPart Gpt2::vocabulary_part() const {
-  if (options_.tensor.size == 1) return {};
-  return {{shares_.vocabulary.begin, config_.vocab_size}, options_.tensor.group};
-}
-
-Value Gpt2::column_input(Tape& tape, const Value& x) const {
-  if (options_.tensor.size > 1) autograd::reduce_gradient(tape, x, *options_.tensor.group);
-  return x;
-}
-
-Value Gpt2::row_output(Tape& tape, const Value& x, Conv1DParameters& p) {
-  if (options_.tensor.size == 1) return autograd::linear(tape, x, p.weight, &p.bias);
-  return autograd::row_linear(tape, x, p.weight, &p.bias, *options_.tensor.group);
-}
-
 Value Gpt2::attend(Tape& tape, const Pass& pass, std::int64_t layer, const Value& qkv) {
   if (pass.cache != nullptr) return attend_cached(tape, pass, layer, qkv.data());
   const autograd::SelfAttention options{
@@ -261,27 +245,23 @@ Value Gpt2::block_body(Tape& tape, const Pass& pass, std::int64_t layer, const V
     return dropout_site(pass, kSitesPerBlock * layer + site, config_.resid_pdrop);
   };
   const auto attention_branch = [&] {
-    const Value normed = column_input(
-        tape, autograd::layer_norm(tape, x, p.ln_1.weight, p.ln_1.bias, epsilon, keep));
-    const Value qkv = autograd::linear(tape, normed, p.attn.c_attn.weight, &p.attn.c_attn.bias);
+    const Value normed =
+        autograd::layer_norm(tape, x, p.ln_1.weight, p.ln_1.bias, epsilon, keep, group_of_norms());
+    const Value qkv = autograd::linear(tape, column_input(tape, pass, normed), p.attn.c_attn.weight,
+                                       &p.attn.c_attn.bias);
     const Value mixed = attend(tape, pass, layer, qkv);
     return row_output(tape, mixed, p.attn.c_proj);
   };
   const autograd::NormedSum middle =
       autograd::dropout_add_layer_norm(tape, x, attention_branch(), residual_site(projection_site),
-                                       p.ln_2.weight, p.ln_2.bias, epsilon, keep);
+                                       p.ln_2.weight, p.ln_2.bias, epsilon, keep, group_of_norms());
   const auto mlp_branch = [&] {
-    const Value active =
-        autograd::linear_activation(tape, column_input(tape, middle.normed), p.mlp.c_fc.weight,
-                                    &p.mlp.c_fc.bias, gpt2_activation(config_), keep);
+    const Value active = autograd::linear_activation(tape, column_input(tape, pass, middle.normed),
+                                                     p.mlp.c_fc.weight, &p.mlp.c_fc.bias,
+                                                     gpt2_activation(config_), keep);
     return row_output(tape, active, p.mlp.c_proj);
   };
   return autograd::dropout_add(tape, middle.sum, mlp_branch(), residual_site(mlp_site));
-}
-
-autograd::KeptInputs Gpt2::kept_inputs() const {
-  const bool shares = options_.partition_activations && options_.tensor.size > 1;
-  return {shares ? options_.tensor.group : nullptr, options_.host_activations};
 }
 
 Value Gpt2::block(Tape& tape, const Pass& pass, std::int64_t layer, const Value& x) {
@@ -299,7 +279,8 @@ Value Gpt2::block(Tape& tape, const Pass& pass, std::int64_t layer, const Value&
 
 Value Gpt2::final_norm(Tape& tape, const Value& x) {
   return autograd::layer_norm(tape, x, ln_f_.weight, ln_f_.bias,
-                              static_cast<float>(config_.layer_norm_epsilon));
+                              static_cast<float>(config_.layer_norm_epsilon), true,
+                              group_of_norms());
 }
 
 Value Gpt2::blocks(Tape& tape, const Pass& pass, const Tensor& ids) {
@@ -338,17 +319,21 @@ Gpt2::Pass Gpt2::training_pass(const Batch& batch) const {
             .first_row = batch.first_row,
             .positions = batch.ids.size(1),
             .memory = batch.memory};
-  if (options_.sequence.size == 1) return pass;
+  if (options_.sequence.size > 1) share_sequences(pass, batch.ids.size(0));
+  if (has_token_shards()) share_tokens(pass, batch.ids.size(0));
+  return pass;
+}
+
+void Gpt2::share_sequences(Pass& pass, std::int64_t rows) const {
   auto tokens = token_shares(options_.sequence, pass.positions);
   std::vector<Interval> runs;
-  for (std::int64_t row = 0; row < batch.ids.size(0); ++row)
+  for (std::int64_t row = 0; row < rows; ++row)
     for (const Interval& piece : tokens[static_cast<std::size_t>(options_.sequence.rank)])
       runs.push_back({(row * pass.positions + piece.begin) * config_.n_embd,
                       (row * pass.positions + piece.end) * config_.n_embd});
   pass.shards = std::make_shared<const autograd::SequenceShards>(
       autograd::SequenceShards{options_.sequence.group, std::move(tokens)});
   pass.runs = std::make_shared<const std::vector<Interval>>(std::move(runs));
-  return pass;
 }
 
 Tensor Gpt2::own_tokens(const Stream& stream, const Pass& pass, const Tensor& whole) const {

@@ -45,13 +45,14 @@ std::vector<std::int64_t> Gpt2::own_blocks() const {
 }
 
 struct Gpt2::ActivationSizes {
-  std::int64_t state;  // one value of the residual stream
+  std::int64_t state;  // one value of the residual stream: of this rank's tokens
+  std::int64_t whole;  // of those that a product takes
   std::int64_t input;  // what a recomputed block keeps of its own on the device
   std::int64_t inner;  // of the feed-forward pair
   std::int64_t block;  // what a block makes that its backward needs
   std::int64_t ids;    // of the tokens' places
   std::int64_t statistics_of_norm;
-  bool residual_dropout;
+  bool residual_dropout, token_shards;
 
   /// Of a block, until its backward.
   std::int64_t kept(Recompute recompute) const {
@@ -59,33 +60,54 @@ struct Gpt2::ActivationSizes {
     return recompute == Recompute::selective ? block - 2 * state - inner : block;
   }
 
-  /// Besides, while the second projection of the block goes back.
+  /// Besides, while the block goes back.
   std::int64_t backward(Recompute recompute) const {
-    // Gradients of its result and of its input; and with dropout, of the residual sum.
-    const std::int64_t gradients = (residual_dropout ? 2 : 1) * state + inner;
-    if (recompute == Recompute::selective) return gradients + inner;
+    const std::int64_t most = gradients(recompute == Recompute::selective);
     // The block again, with its input if that is not kept whole.
-    if (recompute == Recompute::full) return gradients + block - (input == state ? state : 0);
-    return gradients;
+    if (recompute == Recompute::full) return most + block - (input == state ? state : 0);
+    return most;
+  }
+
+  /// In the feed-forward pair; what `selective` recomputation brings back is there besides.
+  std::int64_t gradients(bool selective) const {
+    const std::int64_t again = selective ? inner : 0;
+    // While the second product goes back: of its result and of its input; and with dropout, of the
+    // residual sum.
+    if (!token_shards) return (residual_dropout ? 2 : 1) * state + inner + again;
+    const std::int64_t second = state + whole + inner + again;
+    // While the first one does, when the function's values are gone: of its result, of its input
+    // and of the residual sum, and the input gathered again.
+    const std::int64_t first = state + 2 * whole + (selective ? state : -inner);
+    return std::max(second, first);
+  }
+
+  /// Hidden states before and after the last norm, gradient; with token shards the latter two are
+  /// gathered besides.
+  std::int64_t head() const {
+    return (token_shards ? 2 * state + 2 * whole : 3 * state) + statistics_of_norm;
   }
 };
 
 Gpt2::ActivationSizes Gpt2::activation_sizes(std::int64_t rows, std::int64_t positions) const {
   const std::int64_t tokens = rows * token_count(options_.sequence, positions);
   const auto element = static_cast<std::int64_t>(size_of(options_.dtype));
-  const std::int64_t state = tokens * config_.n_embd * element;
   const TensorAxis& tensor = options_.tensor;
+  const std::int64_t own =
+      has_token_shards() ? balanced_share(tokens, tensor.size, tensor.rank).size() : tokens;
+  const std::int64_t whole = tokens * config_.n_embd * element;
+  const std::int64_t state = own * config_.n_embd * element;
   std::int64_t input = state;
-  if (options_.partition_activations)
+  if (options_.partition_activations && !has_token_shards())
     input = balanced_share(tokens * config_.n_embd, tensor.size, tensor.rank).size() * element;
   if (options_.host_activations) input = 0;
   const std::int64_t inner = tokens * shares_.inner.size() * element;
-  const std::int64_t statistics = 16 * tokens;  // fp32
+  const std::int64_t statistics = 16 * own;  // fp32
   // Input, two norms, middle; attention; the activation's input and output.
   const std::int64_t block = 4 * state + attention_bytes(rows, positions) + 2 * inner + statistics;
   // Positions, and the ids of own tokens among others.
   const std::int64_t ids = (options_.sequence.size > 1 ? 8 : 4) * tokens;
-  return {state, input, inner, block, ids, 8 * tokens, config_.resid_pdrop > 0};
+  return {
+      state, whole, input, inner, block, ids, 8 * own, config_.resid_pdrop > 0, has_token_shards()};
 }
 
 std::int64_t Gpt2::activation_bytes(std::int64_t rows, std::int64_t positions) const {
@@ -100,8 +122,7 @@ std::int64_t Gpt2::activation_bytes(std::int64_t rows, std::int64_t positions) c
   // Targets of own tokens, where other ranks have the others'.
   const std::int64_t targets =
       options_.sequence.size > 1 ? 4 * rows * token_count(options_.sequence, positions) : 0;
-  // Hidden states before and after, gradient.
-  return std::max(most, kept + 3 * of.state + of.statistics_of_norm + targets);
+  return std::max(most, kept + of.head() + targets);
 }
 
 std::int64_t Gpt2::kept_bytes(std::int64_t rows, std::int64_t positions) const {

@@ -19,9 +19,11 @@ struct Gpt2::Pass {
   std::int64_t first_row = 0;
   std::int64_t positions = 0;                    // of one whole row in this pass
   const autograd::PassMemory* memory = nullptr;  // instead of step and first_row
-  // Where ranks share the rows: the tokens of each, and the elements of this rank's activations.
+  // Where ranks share the rows: the tokens of each.
   std::shared_ptr<const autograd::SequenceShards> shards{};
+  // Where this rank has some elements of a residual stream: which ones.
   std::shared_ptr<const std::vector<Interval>> runs{};
+  Shape all_tokens{0};       // with token shards: of the residual stream of the tensor group
   KvCache* cache = nullptr;  // earlier positions; only on tapes that are off
 };
 

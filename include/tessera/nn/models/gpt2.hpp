@@ -111,7 +111,13 @@ class Gpt2 final : public Model {
   std::int64_t attention_queries(std::int64_t positions) const;
   /// What attention keeps for the backward pass.
   std::int64_t attention_bytes(std::int64_t rows, std::int64_t positions) const;
+  /// Ranks of the tensor axis have their own tokens between matrix products.
+  bool has_token_shards() const { return options_.sequence_parallel && options_.tensor.size > 1; }
   Pass training_pass(const Batch& batch) const;
+  /// What a pass over some rows knows of this rank's tokens of them: of the sequence axis, and of
+  /// those with token shards.
+  void share_sequences(Pass& pass, std::int64_t rows) const;
+  void share_tokens(Pass& pass, std::int64_t rows) const;
   /// This rank's tokens of whole rows [rows, positions] int32.
   Tensor own_tokens(const Stream& stream, const Pass& pass, const Tensor& whole) const;
 
@@ -135,8 +141,12 @@ class Gpt2 final : public Model {
                            const autograd::Value& x);
   autograd::Value block_body(autograd::Tape& tape, const Pass& pass, std::int64_t layer,
                              const autograd::Value& x);
-  /// x, which the ranks of the tensor axis go on to use for different columns.
-  autograd::Value column_input(autograd::Tape& tape, const autograd::Value& x) const;
+  /// Ranks that have the other tokens of what a norm takes; nullptr: none.
+  Communicator* group_of_norms() const;
+  /// x of all tokens, which the ranks of the tensor axis go on to use for different columns.
+  autograd::Value column_input(autograd::Tape& tape, const Pass& pass,
+                               const autograd::Value& x) const;
+  /// Summed over the tensor axis; of own tokens where a rank has those.
   autograd::Value row_output(autograd::Tape& tape, const autograd::Value& x, Conv1DParameters& p);
   autograd::VocabularyPart vocabulary_part() const;
   autograd::Value attend(autograd::Tape& tape, const Pass& pass, std::int64_t layer,
