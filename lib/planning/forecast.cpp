@@ -17,7 +17,11 @@ using config::Recompute;
 class Accountant {
  public:
   Accountant(const Workload& work, const Machine& machine, const Layout& layout)
-      : work_(work), model_(work.model), machine_(machine), layout_(layout) {}
+      : work_(work),
+        model_(work.model),
+        machine_(machine),
+        layout_(layout),
+        first_stage_(make_first_stage()) {}
 
   Forecast account() const {
     Forecast result;
@@ -57,7 +61,7 @@ class Accountant {
 
   std::int64_t split(std::int64_t elements) const { return ceil_divide(elements, tensor()); }
 
-  zero::FlatLayout first_stage() const {
+  zero::FlatLayout make_first_stage() const {
     const std::int64_t whole = 6 * model_.hidden;  // two norms, two biases of the residual stream
     const std::int64_t layer = split(model_.layer_parameters() - whole) + whole;
     zero::FlatLayout flat(replicas());
@@ -79,7 +83,7 @@ class Accountant {
     input.accumulation = accumulation();
     input.accumulation_dtype = work_.accumulation_dtype;
     input.states = work_.states;
-    return engine::estimate_states(first_stage(), input);
+    return engine::estimate_states(first_stage_, input);
   }
 
   /// As nn::Gpt2::activation_bytes, for the layers of the first stage and all micro-batches that
@@ -112,21 +116,27 @@ class Accountant {
       if (recompute == Recompute::full) return gradients + block - (input == state ? state : 0);
       return gradients;
     };
-    std::int64_t pass = 0, most = 0;  // of a micro-batch
-    for (std::int64_t layer = 0; layer < layers(); ++layer) {
-      const Recompute recompute = layout_.recompute_of(layer);
-      pass += kept(recompute);
-      most = std::max(most, pass + backward(recompute));
-    }
+    // A micro-batch keeps most at its end, or in the backward of the last layer of either kind.
+    const std::int64_t last = (repeats() - 1) * layout_.recompute_every;
+    const auto up_to = [&](std::int64_t layer) {
+      return repeats() * kept(layout_.recompute) + (layer + 1 - repeats()) * kept(Recompute::none);
+    };
+    const std::int64_t pass = up_to(layers() - 1);
     const std::int64_t head = pass + 2 * state + (shards() > 1 ? 2 * whole : state) + 8 * own;
-    return 4 * tokens() + (in_flight() - 1) * pass + std::max(most, head);
+    std::int64_t most = std::max(head, up_to(last) + backward(layout_.recompute));
+    if (last + 1 < layers()) most = std::max(most, pass + backward(Recompute::none));
+    return 4 * tokens() + (in_flight() - 1) * pass + most;
   }
 
-  /// Of the layers, those that are computed again.
+  /// Layers that are computed again, if any are.
+  std::int64_t repeats() const {
+    return ceil_divide(layers(), std::int64_t{layout_.recompute_every});
+  }
+
+  /// Of the layers, those that are computed again in this way.
   double repeated(Recompute recompute) const {
     if (layout_.recompute != recompute) return 0;
-    const std::int64_t every = layout_.recompute_every;
-    return static_cast<double>(ceil_divide(layers(), every)) / static_cast<double>(layers());
+    return static_cast<double>(repeats()) / static_cast<double>(layers());
   }
 
   std::int64_t in_flight() const {
@@ -171,7 +181,7 @@ class Accountant {
   double message_bytes() const { return stages() == 1 ? 0 : state_bytes() / shards(); }
 
   double parameter_bytes() const {
-    const std::int64_t all = first_stage().padded() * element();
+    const std::int64_t all = first_stage_.padded() * element();
     return static_cast<double>(all) * (replicas() - 1) / replicas();
   }
 
@@ -275,7 +285,7 @@ class Accountant {
   }
 
   double optimizer_seconds() const {
-    const std::int64_t elements = first_stage().padded() / (layout_.stage == 0 ? 1 : replicas());
+    const std::int64_t elements = first_stage_.padded() / (layout_.stage == 0 ? 1 : replicas());
     return 28 * static_cast<double>(elements) / machine_.memory_bandwidth;
   }
 
@@ -308,6 +318,7 @@ class Accountant {
   const TransformerShape& model_;
   const Machine& machine_;
   const Layout& layout_;
+  zero::FlatLayout first_stage_;
 };
 
 }  // namespace

@@ -15,6 +15,9 @@ std::vector<int> divisors(int number, int most) {
   return result;
 }
 
+// What no forecast can tell apart.
+constexpr double kGain = 0.999;
+
 // From the least work to the least memory.
 constexpr std::array<std::pair<config::Recompute, int>, 7> kRecomputations{
     {{config::Recompute::none, 1},
@@ -59,7 +62,7 @@ class Search {
     const std::int64_t rows = work_.batch / mesh.data;
     // The largest first: products like many rows, which the forecast does not know.
     for (std::int64_t micro = rows & -rows; micro >= 1; micro /= 2)
-      for (int stage = 0; stage <= (mesh.pipeline > 1 ? 1 : 3); ++stage)
+      for (int stage = 0; stage <= 3; ++stage)
         for (const auto& [recompute, every] : kRecomputations)
           for (const bool token_shards : {false, true}) {
             if (token_shards && mesh.tensor == 1) continue;
@@ -75,7 +78,8 @@ class Search {
     result_.plans.insert(result_.plans.end(), best.begin(), best.end());
   }
 
-  // Among equals the first, which does less: stages and recomputations come in that order.
+  // Of those that are about as fast the first, which does less: stages and recomputations come in
+  // that order.
   void try_layout(const Plan& plan, std::vector<Plan>& best) {
     const auto bytes = [](const Plan& one) { return one.forecast.memory.total(); };
     const auto time = [](const Plan& one) { return one.forecast.seconds.total(); };
@@ -83,7 +87,7 @@ class Search {
     if (smallest.layout.micro_batch == 0 || bytes(plan) < bytes(smallest)) smallest = plan;
     if (bytes(plan) > memory_) return;
     if (best.empty()) best.push_back(plan);
-    if (time(plan) < time(best.front())) best.front() = plan;
+    if (time(plan) < kGain * time(best.front())) best.front() = plan;
   }
 
   const Workload& work_;

@@ -28,9 +28,6 @@ struct Layout {
   std::int64_t accumulation(const Workload& work) const {
     return work.batch / (mesh.data * micro_batch);
   }
-  config::Recompute recompute_of(std::int64_t layer) const {
-    return layer % recompute_every == 0 ? recompute : config::Recompute::none;
-  }
 };
 
 /// Bytes of the rank that has most: that of the first pipeline stage.
