@@ -2,7 +2,6 @@
 // Tensor ranks that have their own tokens between matrix products: one rank's curve and gradients,
 // the bytes that travel, and the memory that is held.
 #include <map>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -70,7 +69,7 @@ TEST_F(TokenShardsTest, MicroBatchesAddUp) {
 TEST_F(TokenShardsTest, StagesAndRecomputationGiveTheSameBits) {
   for (const MeshShape& mesh : tensor_meshes())
     for (const DType dtype : {DType::fp32, DType::bf16}) {
-      std::optional<std::uint64_t> expected;
+      std::map<bool, std::uint64_t> expected;
       for (const int stage : {0, 1, 2, 3})
         for (const nn::Recompute recompute : kRecomputations) {
           MeshTrial trial{.mesh = mesh, .stage = stage, .dropout = 0.1};
@@ -80,9 +79,11 @@ TEST_F(TokenShardsTest, StagesAndRecomputationGiveTheSameBits) {
           SCOPED_TRACE(trial.to_string());
           MeshTrainee trainee(world(), tiny_, trial);
           train(trainee, 2);
+          // On GPUs GELU is part of the product before it, but where it is to be repeated alone.
+          const bool apart =
+              !testing::test_device().is_cpu() && recompute == nn::Recompute::selective;
           const std::uint64_t checksum = trainee.checksum();
-          EXPECT_EQ(expected.value_or(checksum), checksum);
-          expected = checksum;
+          EXPECT_EQ(expected.emplace(apart, checksum).first->second, checksum);
         }
     }
 }
