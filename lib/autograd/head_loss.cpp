@@ -10,7 +10,7 @@
 
 #include "tessera/autograd/profiler.hpp"
 #include "tessera/autograd/reduce_gradient.hpp"
-#include "tessera/autograd/tensor_shards.hpp"
+#include "tessera/autograd/token_shards.hpp"
 #include "tessera/base/error.hpp"
 #include "tessera/comm/communicator.hpp"
 #include "tessera/device/cuda.hpp"

@@ -9,7 +9,7 @@
 
 #include "tessera/autograd/activation.hpp"
 #include "tessera/autograd/profiler.hpp"
-#include "tessera/autograd/tensor_shards.hpp"
+#include "tessera/autograd/token_shards.hpp"
 #include "tessera/base/error.hpp"
 #include "tessera/kernels/elementwise.hpp"
 #include "tessera/kernels/gemm.hpp"

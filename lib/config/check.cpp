@@ -170,18 +170,25 @@ class Checker {
     note_idle_shares();
   }
 
+  void note_idle(const std::string& path, std::string_view why) {
+    config_.notices.push_back(
+        fmt::format("{}: `{}` has no effect: {}", values_.place(path), path, why));
+  }
+
   void note_idle_recomputation() {
     const std::string recompute = values_.text("run.recompute");
-    const auto note = [&](const std::string& path, const char* why) {
-      config_.notices.push_back(fmt::format("{}: `{}` has no effect: with run.recompute {} {}",
-                                            values_.place(path), path, recompute, why));
+    const auto need = [&](const char* what) {
+      return fmt::format("with run.recompute {} {}", recompute, what);
     };
-    for (const char* key : {"partition_activations", "cpu_checkpointing"}) {
-      const std::string path = fmt::format("engine.activation_checkpointing.{}", key);
-      if (values_.flag(path) && recompute != "full") note(path, "no block keeps its input alone");
-    }
+    const std::string partition = "engine.activation_checkpointing.partition_activations";
+    const std::string on_host = "engine.activation_checkpointing.cpu_checkpointing";
+    for (const std::string& path : {partition, on_host})
+      if (values_.flag(path) && recompute != "full")
+        note_idle(path, need("no block keeps its input alone"));
+    if (values_.flag(on_host) && recompute == "full" && values_.text("device") == "cpu")
+      note_idle(on_host, "with device cpu activations are in host memory already");
     if (values_.integer("run.recompute_every").value_or(1) > 1 && recompute == "none")
-      note("run.recompute_every", "nothing is computed again");
+      note_idle("run.recompute_every", need("nothing is computed again"));
   }
 
   /// Shares of activations among the ranks of a tensor axis.
@@ -189,18 +196,14 @@ class Checker {
     const std::string tokens = "mesh.sequence_parallel";
     const std::string inputs = "engine.activation_checkpointing.partition_activations";
     if (!values_.flag(tokens)) return;
-    const bool divided = wants_tensor_axis(values_);
-    const auto note = [&](const std::string& path, const char* why) {
-      config_.notices.push_back(
-          fmt::format("{}: `{}` has no effect: {}", values_.place(path), path, why));
-    };
-    if (!divided) note(tokens, "mesh.tensor is 1, and the ranks of that axis share the tokens");
-    if (divided && values_.flag(inputs) && values_.text("run.recompute") == "full")
-      note(inputs, "with mesh.sequence_parallel the inputs of blocks are shares already");
+    if (!wants_tensor_axis(values_))
+      note_idle(tokens, "mesh.tensor is 1, and the ranks of that axis share the tokens");
+    else if (values_.flag(inputs) && values_.text("run.recompute") == "full")
+      note_idle(inputs, "with mesh.sequence_parallel the inputs of blocks are shares already");
   }
 
   /// One notice for all keys of engine.fp16 that differ from their defaults and tune nothing.
-  void note_idle(std::initializer_list<const char*> keys, const char* reason) {
+  void note_idle_fp16(std::initializer_list<const char*> keys, const char* reason) {
     for (const char* key : keys) {
       const std::string path = fmt::format("engine.fp16.{}", key);
       if (values_.get(path) == parse_json(find_row(path)->fallback, path)) continue;
@@ -212,14 +215,14 @@ class Checker {
 
   void check_fp16() {
     if (!values_.flag("engine.fp16.enabled")) {
-      return note_idle({"loss_scale", "initial_scale_power", "loss_scale_window", "hysteresis",
-                        "consecutive_hysteresis", "min_loss_scale"},
-                       "fp16 is not enabled");
+      return note_idle_fp16({"loss_scale", "initial_scale_power", "loss_scale_window", "hysteresis",
+                             "consecutive_hysteresis", "min_loss_scale"},
+                            "fp16 is not enabled");
     }
     if (values_.number("engine.fp16.loss_scale").value_or(0) > 0) {
-      return note_idle({"initial_scale_power", "loss_scale_window", "hysteresis",
-                        "consecutive_hysteresis", "min_loss_scale"},
-                       "a loss_scale above 0 stays as it is");
+      return note_idle_fp16({"initial_scale_power", "loss_scale_window", "hysteresis",
+                             "consecutive_hysteresis", "min_loss_scale"},
+                            "a loss_scale above 0 stays as it is");
     }
     const char* const smallest = "engine.fp16.min_loss_scale";
     const auto power = values_.integer("engine.fp16.initial_scale_power").value_or(0);

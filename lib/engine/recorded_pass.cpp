@@ -50,8 +50,8 @@ void check_recordable(const nn::Network& model, const zero::Options& options) {
         options.stage));
   if (!model.can_be_recorded())
     refuse(
-        "this model's pass is not work of its GPU alone, or is shared by a tensor, sequence or "
-        "pipeline axis; leave run.cuda_graph out");
+        "this model's pass is not work of its GPU alone (cpu_checkpointing), or is shared by a "
+        "tensor, sequence or pipeline axis; leave run.cuda_graph out");
 }
 
 RecordedPass::RecordedPass(nn::Network& model, zero::PartitionedOptimizer& optimizer,

@@ -66,13 +66,12 @@ class Search {
         for (const auto& [recompute, every] : kRecomputations)
           for (const bool token_shards : {false, true}) {
             if (token_shards && mesh.tensor == 1) continue;
-            Layout layout;
-            layout.mesh = mesh;
-            layout.stage = stage;
-            layout.micro_batch = micro;
-            layout.recompute = recompute;
-            layout.recompute_every = every;
-            layout.sequence_parallel = token_shards;
+            const Layout layout{.mesh = mesh,
+                                .stage = stage,
+                                .micro_batch = micro,
+                                .recompute = recompute,
+                                .recompute_every = every,
+                                .sequence_parallel = token_shards};
             try_layout({layout, forecast(work_, machine_, layout)}, best);
           }
     result_.plans.insert(result_.plans.end(), best.begin(), best.end());

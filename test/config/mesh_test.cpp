@@ -65,6 +65,9 @@ TEST(Mesh, SharesOfActivationsThatDoNothingAreSaid) {
                                     "already")));
   EXPECT_THAT(described({inputs, "mesh.tensor=2"}, 4).notices,
               ElementsAre(HasSubstr("with run.recompute none no block keeps its input alone")));
+  const std::string on_host = "engine.activation_checkpointing.cpu_checkpointing=true";
+  EXPECT_THAT(described({on_host, "run.recompute=full", "device=cpu"}, 4).notices,
+              ElementsAre(HasSubstr("with device cpu activations are in host memory already")));
 }
 
 TEST(Mesh, DataIsWhatTheOtherAxesLeave) {

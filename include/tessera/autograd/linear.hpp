@@ -35,7 +35,7 @@ Value linear_activation(Tape& tape, const Value& x, Weight& weight, Weight* bias
 Value row_linear(Tape& tape, const Value& x, Weight& weight, Weight* bias, Communicator& group,
                  WeightLayout layout = WeightLayout::in_out);
 
-/// The same, of which each rank gets its own tokens, [own tokens, outputs] (tensor_shards.hpp): a
+/// The same, of which each rank gets its own tokens, [own tokens, outputs] (token_shards.hpp): a
 /// reduce-scatter in place of an all-reduce. Collective, also in the backward pass, which gathers
 /// the gradient of the result, so that every rank finds that of the bias.
 Value row_linear_to_shards(Tape& tape, const Value& x, Weight& weight, Weight* bias,

@@ -19,7 +19,7 @@ struct Layout {
   int stage = 0;                 ///< of ZeRO, over data and sequence together
   std::int64_t micro_batch = 1;  ///< sequences
   config::Recompute recompute = config::Recompute::none;
-  int recompute_every = 1;  ///< of layers 0, n, 2n, ... of a stage only
+  int recompute_every = 1;  ///< as nn::ModelOptions::recompute_every
   parallel::PipelineKind schedule = parallel::PipelineKind::one_forward_one_backward;
   int chunks = 1;                  ///< of a rank of the pipeline
   bool sequence_parallel = false;  ///< as nn::ModelOptions::sequence_parallel

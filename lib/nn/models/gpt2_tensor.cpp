@@ -6,7 +6,7 @@
 
 #include "tessera/autograd/linear.hpp"
 #include "tessera/autograd/reduce_gradient.hpp"
-#include "tessera/autograd/tensor_shards.hpp"
+#include "tessera/autograd/token_shards.hpp"
 
 #include "nn/models/gpt2_pass.hpp"
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "tessera/autograd/tensor_shards.hpp"
+#include "tessera/autograd/token_shards.hpp"
 
 #include <utility>
 #include <vector>

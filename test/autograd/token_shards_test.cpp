@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Operations of a group whose ranks have their own tokens between products, against one rank.
-#include "tessera/autograd/tensor_shards.hpp"
+#include "tessera/autograd/token_shards.hpp"
 
 #include <cmath>
 #include <vector>
@@ -60,7 +60,7 @@ void expect_near(const Tensor& found, const Tensor& expected) {
 }
 
 /// With as many tokens as divide by no group, and with fewer than ranks.
-class TensorShards : public ::testing::TestWithParam<std::int64_t> {
+class TokenShards : public ::testing::TestWithParam<std::int64_t> {
  protected:
   void SetUp() override { set_threads(1); }
 
@@ -82,7 +82,7 @@ class TensorShards : public ::testing::TestWithParam<std::int64_t> {
   Runtime runtime_;
 };
 
-TEST_P(TensorShards, APairOfProductsIsThatOfOneRankAndSendsFiveTimesTheTokens) {
+TEST_P(TokenShards, APairOfProductsIsThatOfOneRankAndSendsFiveTimesTheTokens) {
   const Interval inner = share(kInner), width{0, kWidth};
   const Tensor x = filled({tokens(), kWidth}, 1), dy = filled({tokens(), kWidth}, 2);
   const Tensor a = filled({kWidth, kInner}, 3), b = filled({kInner, kWidth}, 4);
@@ -113,7 +113,7 @@ TEST_P(TensorShards, APairOfProductsIsThatOfOneRankAndSendsFiveTimesTheTokens) {
   expect_near(same_bias.gradient, bias.gradient);
 }
 
-TEST_P(TensorShards, GradientsOfANormAreThoseOfAllTokens) {
+TEST_P(TokenShards, GradientsOfANormAreThoseOfAllTokens) {
   const Tensor x = filled({tokens(), kWidth}, 1), dy = filled({tokens(), kWidth}, 2);
   for (const bool accumulates : {false, true}) {
     Weight scale = weight(filled({kWidth}, 3)), shift = weight(filled({kWidth}, 4));
@@ -137,7 +137,7 @@ TEST_P(TensorShards, GradientsOfANormAreThoseOfAllTokens) {
   }
 }
 
-TEST_P(TensorShards, LookUpsEndWithOwnTokens) {
+TEST_P(TokenShards, LookUpsEndWithOwnTokens) {
   const Tensor table = filled({kVocabulary, kWidth}, 1), dy = filled({1, tokens(), kWidth}, 2);
   Weight tokens_of_all = weight(table), places = weight(filled({kPositions, kWidth}, 3));
   Tape alone(Recording::on);
@@ -158,7 +158,7 @@ TEST_P(TensorShards, LookUpsEndWithOwnTokens) {
   expect_near(same_places.gradient, places.gradient);
 }
 
-TEST_P(TensorShards, AHeadGathersOnce) {
+TEST_P(TokenShards, AHeadGathersOnce) {
   const Tensor table = filled({kVocabulary, kWidth}, 1), x = filled({tokens(), kWidth}, 2);
   const Tensor targets = ids(tokens(), kVocabulary);
   Weight whole = weight(table), own_table = weight(part(table, share(kVocabulary), {0, kWidth}));
@@ -183,7 +183,7 @@ TEST_P(TensorShards, AHeadGathersOnce) {
       expected.sum(), 1e-5);
 }
 
-TEST_P(TensorShards, OtherTokensThanOwnAreNamed) {
+TEST_P(TokenShards, OtherTokensThanOwnAreNamed) {
   Tape tape(Recording::on);
   const Value wrong(filled({tokens() + 1, kWidth}, 1));
   test::expect_error(Code::invalid_argument, {"of a rank's"}, [&] {
@@ -191,7 +191,7 @@ TEST_P(TensorShards, OtherTokensThanOwnAreNamed) {
   });
 }
 
-INSTANTIATE_TEST_SUITE_P(Tokens, TensorShards, ::testing::Values(13, 2));
+INSTANTIATE_TEST_SUITE_P(Tokens, TokenShards, ::testing::Values(13, 2));
 
 }  // namespace
 }  // namespace tessera::autograd
