@@ -61,7 +61,7 @@ class KeptInput {
 
 Value recompute(Tape& tape, const Value& input,
                 const std::function<Value(Tape&, const Value&)>& body, const KeptInputs& kept) {
-  Tape forward(Recording::off, nullptr, tape.stream());
+  Tape forward = tape.inside(Recording::off);
   Value inside = body(forward, Value(input.data()));
   if (!tape.recording()) return inside;
   Value result = tape.result(inside.take_data(), true);
@@ -70,7 +70,7 @@ Value recompute(Tape& tape, const Value& input,
                .backward_input =
                    [&tape, body, kept = KeptInput(tape.stream(), input.data(), kept),
                     slot = input.slot()](Tensor& gradient) {
-                     Tape again(Recording::on, nullptr, tape.stream());
+                     Tape again = tape.inside(Recording::on);
                      if (tape.splits_backward()) again.split_backward();
                      const Tensor data = kept.whole(tape.stream());
                      const Value start = slot ? Value::leaf(data) : Value(data);

@@ -63,7 +63,9 @@ void Tape::record_first_use(int unit, const std::shared_ptr<Use>& use) {
           .waits = false});
 }
 
+// Every operation of a forward pass comes here.
 Value Tape::result(Tensor data, bool requires_gradient) const {
+  progress();
   return recording() && requires_gradient ? Value::leaf(std::move(data)) : Value(std::move(data));
 }
 
@@ -91,6 +93,7 @@ void Tape::replay(Node node) {
     if (node.output->empty()) return;
     gradient = node.output->take();
   }
+  progress();
   if (node.backward_input) node.backward_input(gradient);
   if (!node.backward_weight) return;
   if (split_)
@@ -111,6 +114,7 @@ void Tape::backward_weight() {
   while (!deferred.empty()) {
     const Deferred next = std::move(deferred.back());
     deferred.pop_back();
+    progress();
     next.backward_weight(next.gradient);
   }
 }

@@ -31,7 +31,6 @@ void UnitBinding::acquire(int unit, autograd::Phase phase) {
   const bool forward = phase == autograd::Phase::forward;
   const auto direction = forward ? zero::Direction::forward : zero::Direction::backward;
   optimizer_.prefetch_after(unit, direction, units_left(unit, direction));
-  optimizer_.progress();
 }
 
 int UnitBinding::units_left(int unit, zero::Direction direction) const {
@@ -60,6 +59,13 @@ void UnitBinding::gradients_ready(int unit) {
     parameter->value = {};
   }
   optimizer_.gradients_ready(unit, written);
+}
+
+// A sender that computes has to look at its messages, or they are not on their way: MPI hands over
+// long ones in steps of both sides, where neither the network nor the kernel does it for them.
+void UnitBinding::progress() {
+  optimizer_.progress();
+  if (Communicator* const line = model_.pipeline().group) line->progress();
 }
 
 void UnitBinding::attach_values(int unit) {

@@ -26,6 +26,8 @@ struct Diary : UnitHooks {
     lines.push_back("release " + std::to_string(unit) + name(phase));
   }
   void gradients_ready(int unit) override { lines.push_back("ready " + std::to_string(unit)); }
+  void progress() override { ++looks; }
+  int looks = 0;  // at messages
 };
 
 TEST(Tape, TellsUnitsInOrder) {
@@ -40,6 +42,26 @@ TEST(Tape, TellsUnitsInOrder) {
                                              "acquire 0B", "acquire 1B", "release 1B", "ready 1",
                                              "release 0B", "ready 0"};
   EXPECT_EQ(diary.lines, expected);
+}
+
+// However long a pass is, and also where a region of it runs again.
+TEST(Tape, LooksAtMessagesBetweenOperations) {
+  constexpr int kOperations = 5;
+  const auto run = [](Tape& tape, Value value) {
+    for (int i = 0; i < kOperations; ++i)
+      value = dropout(tape, value, DropoutSite{.probability = 0.5f});
+    return value;
+  };
+  for (const bool again : {false, true}) {
+    Diary diary;
+    Tape tape(Recording::on, &diary);
+    const Value input = Value::leaf(Tensor::zeros({4, 4}, DType::fp32));
+    const Value output = again ? recompute(tape, input, run) : run(tape, input);
+    EXPECT_GE(diary.looks, kOperations);
+    diary.looks = 0;
+    tape.backward(output, Tensor::zeros({4, 4}, DType::fp32));
+    EXPECT_GE(diary.looks, again ? 2 * kOperations : kOperations);
+  }
 }
 
 // Of two units one leaves gradients for later: the other's are ready after the first part.

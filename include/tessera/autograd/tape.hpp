@@ -45,6 +45,9 @@ class UnitHooks {
   virtual void acquire(int unit, Phase phase) = 0;
   virtual void release(int unit, Phase phase) = 0;
   virtual void gradients_ready(int unit) = 0;
+  /// Between two operations, of either direction: communication under way may move on, and nothing
+  /// may wait.
+  virtual void progress() {}
 };
 
 /// One recorded operation. The gradient of its result is taken out of `output` and handed to both
@@ -67,6 +70,8 @@ class Tape {
  public:
   /// `hooks` must outlive the tape; nullptr: nobody wants to know.
   explicit Tape(Recording recording, UnitHooks* hooks = nullptr, Stream stream = {});
+  /// For a region inside of an operation of this tape.
+  Tape inside(Recording recording) const { return Tape(recording, hooks_, stream_); }
   Tape(const Tape&) = delete;
   Tape& operator=(const Tape&) = delete;
 
@@ -116,6 +121,9 @@ class Tape {
     std::function<void(const Tensor&)> backward_weight;
     Tensor gradient;
   };
+  void progress() const {
+    if (hooks_ != nullptr) hooks_->progress();
+  }
   /// Runs a node's first part, and the second or puts it off.
   void replay(Node node);
   bool split_ = false;

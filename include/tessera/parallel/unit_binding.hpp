@@ -19,6 +19,7 @@ class UnitBinding final : public autograd::UnitHooks {
   void acquire(int unit, autograd::Phase phase) override;
   void release(int unit, autograd::Phase phase) override;
   void gradients_ready(int unit) override;
+  void progress() override;
 
   /// For micro-batches that go through the network side by side, in a pipeline: units of stage 3
   /// stay gathered until the step if `keep`; and where gradients accumulate, which of them have
