@@ -318,15 +318,18 @@ typedef struct tessera_network_options {
 TESSERA_API tessera_code tessera_network_create(tessera_runtime* runtime,
                                                 const tessera_network_options* options,
                                                 tessera_network** network);
-/// Waits for a save that is under way, and fails if that failed; the network is gone in any case.
+/// Waits for a step and a save that are under way, and fails if one failed; the network is gone in
+/// any case.
 TESSERA_API tessera_code tessera_network_destroy(tessera_network** network);
 /// Samples that decide how inputs and outputs are scaled (normalize_inputs, normalize_outputs), of
 /// all ranks together and with those of earlier calls. Either may be NULL. Part of checkpoints.
 TESSERA_API tessera_code tessera_network_observe(tessera_network* network,
                                                  const tessera_array* inputs,
                                                  const tessera_array* targets);
-/// One optimizer step on the samples of all ranks together. `loss`, their mean before the update,
-/// may be NULL.
+/// One optimizer step on the samples of all ranks together. `loss` is their mean before the update.
+/// Reading it waits for the other ranks and the device: where it is NULL the step may be under way
+/// when the call returns, with all it needs of the arrays, and the next call that wants its outcome
+/// (last_step, or anything collective) waits, and fails if the step did.
 TESSERA_API tessera_code tessera_network_train_step(tessera_network* network,
                                                     const tessera_array* inputs,
                                                     const tessera_array* targets, double* loss);
@@ -342,7 +345,7 @@ TESSERA_API tessera_code tessera_network_train_step_with(tessera_network* networ
                                                          const tessera_array* inputs,
                                                          tessera_loss_function function, void* user,
                                                          double* loss);
-/// What the last train_step did. A query.
+/// What the last train_step did. A query if that gave its loss, else it waits and is collective.
 TESSERA_API tessera_code tessera_network_last_step(tessera_network* network, tessera_step* result);
 /// The mean loss of the samples of all ranks together, without training.
 TESSERA_API tessera_code tessera_network_evaluate(tessera_network* network,

@@ -2,6 +2,10 @@
 // Codes and texts of errors, and the log, as C sees them.
 #include "c/guard.hpp"
 
+#include <exception>
+#include <new>
+#include <string>
+
 #include "tessera/base/log.hpp"
 #include "tessera/base/version.hpp"
 
@@ -11,8 +15,6 @@ namespace {
 thread_local std::string last_error;
 // What is said when there is no memory for the text.
 thread_local bool text_is_lost = false;
-
-}  // namespace
 
 tessera_code remember(tessera_code code, const char* message) noexcept {
   try {
@@ -56,9 +58,24 @@ tessera_code code_of(Code code) noexcept {
   return TESSERA_INTERNAL;
 }
 
+}  // namespace
 }  // namespace tessera::c
 
 using namespace tessera;
+
+tessera_code tessera_keep_exception() noexcept {
+  try {
+    throw;
+  } catch (const Error& error) {
+    return c::remember(c::code_of(error.code()), error.what());
+  } catch (const std::bad_alloc&) {
+    return c::remember(TESSERA_OUT_OF_MEMORY, "there is not enough memory");
+  } catch (const std::exception& error) {
+    return c::remember(TESSERA_INTERNAL, error.what());
+  } catch (...) {
+    return c::remember(TESSERA_INTERNAL, "something that is not an exception was thrown");
+  }
+}
 
 const char* tessera_code_name(tessera_code code) {
   switch (code) {

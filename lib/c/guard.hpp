@@ -4,9 +4,7 @@
 
 #include <cstddef>
 #include <cstring>
-#include <exception>
 #include <memory>
-#include <new>
 #include <string>
 #include <utility>
 
@@ -15,11 +13,11 @@
 #include "tessera/base/error.hpp"
 #include "tessera/tessera.h"
 
-namespace tessera::c {
+/// Keeps the message of the exception that is being handled for tessera_last_error(); returns its
+/// code. Exported, as nothing else that is no part of the interface, for lib/fortran.
+extern "C" TESSERA_API tessera_code tessera_keep_exception() noexcept;
 
-/// Keeps the message for tessera_last_error().
-tessera_code remember(tessera_code code, const char* message) noexcept;
-tessera_code code_of(Code code) noexcept;
+namespace tessera::c {
 
 /// Every function of the interface is one of these.
 template <typename Body>
@@ -27,14 +25,8 @@ tessera_code guard(Body&& body) noexcept {
   try {
     body();
     return TESSERA_OK;
-  } catch (const Error& error) {
-    return remember(code_of(error.code()), error.what());
-  } catch (const std::bad_alloc&) {
-    return remember(TESSERA_OUT_OF_MEMORY, "there is not enough memory");
-  } catch (const std::exception& error) {
-    return remember(TESSERA_INTERNAL, error.what());
   } catch (...) {
-    return remember(TESSERA_INTERNAL, "something that is not an exception was thrown");
+    return tessera_keep_exception();
   }
 }
 

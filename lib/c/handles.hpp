@@ -21,7 +21,7 @@ namespace tessera::c {
 struct Session {
   Session(MPI_Comm communicator, const CommOptions& options) : runtime(communicator, options) {
     runtime.on_finalize([this] {
-      finish_saves();
+      finish_work();
       open = false;
     });
   }
@@ -38,8 +38,8 @@ struct Session {
   Runtime runtime;
 
  private:
-  /// Those that are under way read memory that goes with MPI. Collective.
-  void finish_saves() noexcept;
+  /// Steps and saves that are under way use memory and groups that go with MPI. Collective.
+  void finish_work() noexcept;
 };
 
 /// What the handles have in common: an owner of the session, and a value that needs it.

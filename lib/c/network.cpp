@@ -71,8 +71,28 @@ tessera_network make_network(const tessera_runtime& runtime,
   return {{runtime.session, std::move(kept)}, {}};
 }
 
+void keep_failure(tessera_network& network, const std::optional<engine::SaveOutcome>& saved) {
+  if (saved && !saved->error.empty()) network.failed_save = saved->error;
+}
+
+/// Waits until at most `most` steps are under way. Collective.
+void finish_steps(tessera_network& network, int most = 0) {
+  engine::Learner& learner = *network.value;
+  while (learner.engine().unfinished_steps() > most) {
+    network.last_step = learner.finish_step();
+    keep_failure(network, network.last_step.saved);
+  }
+}
+
 engine::Learner& learner_of(tessera_network* network) {
   return value_of(network, "network");
+}
+
+/// For all that looks at weights, and all that changes them but steps.
+engine::Learner& learner_after_steps(tessera_network* network) {
+  engine::Learner& learner = learner_of(network);
+  finish_steps(*network);
+  return learner;
 }
 
 /// A caller's samples in the network's types. A descriptor that is wrong on one rank is an error of
@@ -97,13 +117,10 @@ struct Samples {
   }
 };
 
-void keep_failure(tessera_network& network, const std::optional<engine::SaveOutcome>& saved) {
-  if (saved && !saved->error.empty()) network.failed_save = saved->error;
-}
-
-void keep_step(tessera_network& network, engine::StepOutcome outcome, double* loss) {
-  keep_failure(network, outcome.saved);
-  network.last_step = std::move(outcome);
+/// After a step began: reading its loss is what waits. Without, it may be under way as long as
+/// there is no other.
+void give_loss(tessera_network& network, double* loss) {
+  finish_steps(network, loss != nullptr ? 0 : 1);
   if (loss != nullptr) *loss = network.last_step.loss;
 }
 
@@ -114,7 +131,7 @@ void finish_save(tessera_network& network) {
 }
 
 void save(tessera_network* network, const char* path, const char* client_state, bool asynchronous) {
-  engine::Learner& learner = learner_of(network);
+  engine::Learner& learner = learner_after_steps(network);
   finish_save(*network);
   const CheckpointPath place(&deref(path, "path"));
   learner.engine().save_checkpoint(
@@ -132,6 +149,7 @@ Tensor read_if_given(const tessera_array* array, DType dtype, const char* name) 
 using namespace tessera;
 using c::deref;
 using c::guard;
+using c::learner_after_steps;
 using c::learner_of;
 using c::Samples;
 
@@ -144,8 +162,9 @@ tessera_code tessera_network_create(tessera_runtime* runtime,
 
 tessera_code tessera_network_destroy(tessera_network** network) {
   const tessera_code saved = guard([&] {
-    if (network != nullptr && *network != nullptr && (*network)->session->open)
-      c::finish_save(**network);
+    if (network == nullptr || *network == nullptr || !(*network)->session->open) return;
+    c::finish_steps(**network);
+    c::finish_save(**network);
   });
   const tessera_code destroyed = c::destroy(network);
   return destroyed != TESSERA_OK ? destroyed : saved;
@@ -154,7 +173,7 @@ tessera_code tessera_network_destroy(tessera_network** network) {
 tessera_code tessera_network_observe(tessera_network* network, const tessera_array* inputs,
                                      const tessera_array* targets) {
   return guard([&] {
-    engine::Learner& learner = learner_of(network);
+    engine::Learner& learner = learner_after_steps(network);
     learner.observe(c::read_if_given(inputs, learner.network().input_type(), "inputs"),
                     c::read_if_given(targets, learner.network().target_type(), "targets"));
   });
@@ -165,7 +184,8 @@ tessera_code tessera_network_train_step(tessera_network* network, const tessera_
   return guard([&] {
     engine::Learner& learner = learner_of(network);
     const Samples samples(learner, inputs, targets);
-    c::keep_step(*network, learner.train_step(samples.inputs, samples.targets), loss);
+    learner.start_step(samples.inputs, samples.targets);
+    c::give_loss(*network, loss);
   });
 }
 
@@ -180,13 +200,14 @@ tessera_code tessera_network_train_step_with(tessera_network* network, const tes
                       gradients.as<float>(), user);
     };
     const Tensor samples = Samples(learner, inputs).inputs;
-    c::keep_step(*network, learner.train_step(samples, engine::Learner::LossFunction(call)), loss);
+    learner.start_step(samples, engine::Learner::LossFunction(call));
+    c::give_loss(*network, loss);
   });
 }
 
 tessera_code tessera_network_last_step(tessera_network* network, tessera_step* result) {
   return guard([&] {
-    learner_of(network);
+    learner_after_steps(network);
     c::give_step(&deref(result, "result"), network->last_step);
   });
 }
@@ -194,7 +215,7 @@ tessera_code tessera_network_last_step(tessera_network* network, tessera_step* r
 tessera_code tessera_network_evaluate(tessera_network* network, const tessera_array* inputs,
                                       const tessera_array* targets, double* loss) {
   return guard([&] {
-    engine::Learner& learner = learner_of(network);
+    engine::Learner& learner = learner_after_steps(network);
     const Samples samples(learner, inputs, targets);
     deref(loss, "loss") = learner.evaluate(samples.inputs, samples.targets);
   });
@@ -203,7 +224,7 @@ tessera_code tessera_network_evaluate(tessera_network* network, const tessera_ar
 tessera_code tessera_network_predict(tessera_network* network, const tessera_array* inputs,
                                      const tessera_array* outputs) {
   return guard([&] {
-    engine::Learner& learner = learner_of(network);
+    engine::Learner& learner = learner_after_steps(network);
     c::write(learner.predict(Samples(learner, inputs).inputs), outputs, "outputs");
   });
 }
@@ -231,7 +252,8 @@ tessera_code tessera_network_saving(tessera_network* network, int* saving) {
 
 tessera_code tessera_network_load(tessera_network* network, const char* path) {
   return guard([&] {
-    const auto outcome = learner_of(network).engine().load_checkpoint(&deref(path, "path"));
+    const auto outcome =
+        learner_after_steps(network).engine().load_checkpoint(&deref(path, "path"));
     network->client_state = outcome.client_state;
   });
 }

@@ -75,21 +75,31 @@ std::int64_t Learner::first_sample(std::int64_t samples) {
 }
 
 StepOutcome Learner::train_step(const Tensor& inputs, const Tensor& targets) {
-  agreeing(group_, [&] { network_->check(inputs, &targets); });
-  return step(inputs, targets, nullptr);
+  start_step(inputs, targets);
+  return finish_step();
 }
 
 StepOutcome Learner::train_step(const Tensor& inputs, const LossFunction& loss) {
+  start_step(inputs, loss);
+  return finish_step();
+}
+
+StepStart Learner::start_step(const Tensor& inputs, const Tensor& targets) {
+  agreeing(group_, [&] { network_->check(inputs, &targets); });
+  return start(inputs, targets, nullptr);
+}
+
+StepStart Learner::start_step(const Tensor& inputs, const LossFunction& loss) {
   agreeing(group_, [&] {
     TESSERA_CHECK(
         network_->takes_loss_function(), Code::not_supported,
         "this type of model has a loss of its own and takes no other; model_type mlp does");
     network_->check(inputs, nullptr);
   });
-  return step(inputs, Tensor::zeros({samples_of(inputs)}, network_->target_type()), &loss);
+  return start(inputs, Tensor::zeros({samples_of(inputs)}, network_->target_type()), &loss);
 }
 
-StepOutcome Learner::step(const Tensor& inputs, const Tensor& targets, const LossFunction* loss) {
+StepStart Learner::start(const Tensor& inputs, const Tensor& targets, const LossFunction* loss) {
   const std::int64_t samples = samples_of(inputs), first = first_sample(samples);
   std::vector<nn::Batch> batches;
   for (std::int64_t k = 0; k < micro_batches_; ++k) {
@@ -105,7 +115,7 @@ StepOutcome Learner::step(const Tensor& inputs, const Tensor& targets, const Los
       };
     batches.push_back(std::move(batch));
   }
-  return engine_.train_step(batches);
+  return engine_.start_step(batches);
 }
 
 double Learner::evaluate(const Tensor& inputs, const Tensor& targets) {

@@ -353,7 +353,7 @@ module tessera
       import :: c_ptr, c_int, c_double
       type(c_ptr), value :: network
       type(*), intent(in) :: inputs(..), targets(..)
-      real(c_double) :: loss
+      real(c_double), intent(out), optional :: loss
       integer(c_int) :: code
     end function
     function c_network_train_step_with(network, inputs, loss_function, user, loss) &
@@ -363,7 +363,7 @@ module tessera
       type(*), intent(in) :: inputs(..)
       type(c_funptr), value :: loss_function
       type(c_ptr), value :: user
-      real(c_double) :: loss
+      real(c_double), intent(out), optional :: loss
       integer(c_int) :: code
     end function
     function c_network_last_step(network, step) bind(C, name="tessera_network_last_step") result(code)
@@ -813,16 +813,14 @@ contains
     call finish(c_network_observe(self%handle, inputs, targets), ierr)
   end subroutine
 
-  !> One optimizer step on the samples of all ranks together; loss is their mean before it. Collective.
+  !> One optimizer step on the samples of all ranks together; loss is their mean before it. Without loss it may be under
+  !> way afterwards: last_step and all that is collective wait for it. Collective.
   subroutine network_train_step(self, inputs, targets, loss, ierr)
     class(tessera_network), intent(in) :: self
     type(*), intent(in) :: inputs(..), targets(..)
     real(real64), intent(out), optional :: loss
     integer, intent(out), optional :: ierr
-    real(c_double) :: value
-    value = 0
-    call finish(c_network_train_step(self%handle, inputs, targets, value), ierr)
-    if (present(loss)) loss = value
+    call finish(c_network_train_step(self%handle, inputs, targets, loss), ierr)
   end subroutine
 
   !> The same with a loss of the program's own; the step's is the mean over the samples of all ranks. Collective.
@@ -834,12 +832,9 @@ contains
     type(c_ptr), intent(in), optional :: user
     integer, intent(out), optional :: ierr
     type(c_ptr) :: object
-    real(c_double) :: value
-    value = 0
     object = c_null_ptr
     if (present(user)) object = user
-    call finish(c_network_train_step_with(self%handle, inputs, c_funloc(loss_function), object, value), ierr)
-    if (present(loss)) loss = value
+    call finish(c_network_train_step_with(self%handle, inputs, c_funloc(loss_function), object, loss), ierr)
   end subroutine
 
   subroutine network_last_step(self, step, ierr)

@@ -107,6 +107,37 @@ TEST(CNetwork, TakesColumnMajorAndStridedArrays) {
   EXPECT_OK(tessera_network_destroy(&network));
 }
 
+// Whoever does not read the loss does not wait for it; what comes of the steps is the same.
+TEST(CNetwork, StepsGoOnWhoseLossNobodyReads) {
+  const World world;
+  Samples samples(world);
+  const tessera_array inputs = samples.inputs(), targets = samples.targets();
+  tessera_network* waiting = make(world, mlp());
+  tessera_network* network = make(world, mlp());
+  const auto steps_without_loss = [&](int count) {
+    for (int step = 0; step < count; ++step)
+      ASSERT_OK(tessera_network_train_step(network, &inputs, &targets, nullptr));
+  };
+  const double loss = train(waiting, samples, 5);
+  steps_without_loss(5);
+  std::int64_t steps = 0;
+  EXPECT_OK(tessera_network_steps(network, &steps));
+  EXPECT_EQ(steps, 5);
+  tessera_step outcome{};
+  outcome.struct_size = sizeof outcome;
+  EXPECT_OK(tessera_network_last_step(network, &outcome));
+  EXPECT_EQ(outcome.step, 5);
+  EXPECT_EQ(outcome.loss, loss);
+  train(waiting, samples, 3);
+  steps_without_loss(3);
+  EXPECT_EQ(predict(network, samples), predict(waiting, samples));
+  steps_without_loss(1);
+  EXPECT_EQ(train(network, samples, 1), train(waiting, samples, 2));
+  steps_without_loss(1);
+  EXPECT_OK(tessera_network_destroy(&network));  // with a step under way
+  EXPECT_OK(tessera_network_destroy(&waiting));
+}
+
 // A step is of all samples, whoever has them, and in however many pieces.
 TEST(CNetwork, DoesNotCareWhoHasTheSamples) {
   const World world;

@@ -46,6 +46,11 @@ class Learner {
   using LossFunction =
       std::function<double(std::int64_t first, const Tensor& outputs, const Tensor& gradients)>;
   StepOutcome train_step(const Tensor& inputs, const LossFunction& loss);
+  /// Both in two halves, as Engine has them: the caller goes on while a GPU computes and messages
+  /// travel, and finishes the step before anything else is asked of this network.
+  StepStart start_step(const Tensor& inputs, const Tensor& targets);
+  StepStart start_step(const Tensor& inputs, const LossFunction& loss);
+  StepOutcome finish_step() { return engine_.finish_step(); }
   /// The loss of the samples of all ranks together, without training.
   double evaluate(const Tensor& inputs, const Tensor& targets);
   /// What the network says to this rank's samples.
@@ -53,7 +58,7 @@ class Learner {
 
  private:
   std::int64_t first_sample(std::int64_t samples);
-  StepOutcome step(const Tensor& inputs, const Tensor& targets, const LossFunction* loss);
+  StepStart start(const Tensor& inputs, const Tensor& targets, const LossFunction* loss);
   Communicator& group_;
   std::unique_ptr<nn::Network> network_;
   Engine engine_;
