@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Pipelines on GPUs: PyTorch's curve in every schedule, the same bits among them, and evaluation.
+// Pipelines on GPUs: PyTorch's curve in every schedule, the same bits among them, beside a tensor
+// axis, and evaluation.
 #include <map>
 #include <tuple>
 
@@ -53,6 +54,20 @@ TEST_F(PipelineDeviceTest, ThroughMpiToo) {
     MeshTrainee trainee(runtime.world(), tiny_, trial);
     expect_near(train(trainee, 1), reference_curve(), 1e-4);
   }
+}
+
+// Stages whose ranks share the work: each axis has communicators of its own.
+TEST_F(PipelineDeviceTest, BesideATensorAxis) {
+  if (world().size() % 4 != 0) GTEST_SKIP() << "needs four ranks";
+  for (const PipelineKind kind :
+       {PipelineKind::one_forward_one_backward, PipelineKind::zero_bubble})
+    for (const bool token_shards : {false, true}) {
+      MeshTrial trial{.mesh = {2, world().size() / 4, 1, 2}, .stage = 1, .kind = kind};
+      trial.model.sequence_parallel = token_shards;
+      SCOPED_TRACE(trial.to_string());
+      MeshTrainee trainee(world(), tiny_, trial);
+      expect_near(train(trainee, 2), reference_curve(), 1e-4);
+    }
 }
 
 TEST_F(PipelineDeviceTest, EvaluationIsThatOfOneRank) {
