@@ -161,13 +161,14 @@ tessera_code tessera_network_create(tessera_runtime* runtime,
 }
 
 tessera_code tessera_network_destroy(tessera_network** network) {
-  const tessera_code saved = guard([&] {
-    if (network == nullptr || *network == nullptr || !(*network)->session->open) return;
-    c::finish_steps(**network);
-    c::finish_save(**network);
-  });
+  const bool usable = network != nullptr && *network != nullptr && (*network)->session->open;
+  const auto finish = [&](const auto& work) { return usable ? guard(work) : TESSERA_OK; };
+  // A step that fails takes no save with it.
+  const tessera_code stepped = finish([&] { c::finish_steps(**network); });
+  const tessera_code saved = finish([&] { c::finish_save(**network); });
   const tessera_code destroyed = c::destroy(network);
-  return destroyed != TESSERA_OK ? destroyed : saved;
+  if (destroyed != TESSERA_OK) return destroyed;
+  return saved != TESSERA_OK ? saved : stepped;
 }
 
 tessera_code tessera_network_observe(tessera_network* network, const tessera_array* inputs,

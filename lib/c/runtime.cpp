@@ -11,16 +11,23 @@
 namespace tessera::c {
 
 void Session::finish_work() noexcept {
-  const tessera_code code = guard([this] {
-    for (const auto& one : learners) {
-      const auto learner = one.lock();
-      if (!learner) continue;
-      while (learner->engine().unfinished_steps() > 0) learner->finish_step();
-      const auto saved = learner->engine().finish_save();
+  // A step that fails takes no save with it.
+  const auto finish = [](const auto& work) {
+    if (guard(work) != TESSERA_OK)
+      log_warning(std::string("at the end of MPI: ") + tessera_last_error());
+  };
+  for (const auto& one : learners) {
+    const auto learner = one.lock();
+    if (!learner) continue;
+    engine::Engine& engine = learner->engine();
+    finish([&] {
+      while (engine.unfinished_steps() > 0) engine.finish_step();
+    });
+    finish([&] {
+      const auto saved = engine.finish_save();
       if (saved && !saved->error.empty()) log_warning("not saved: " + saved->error);
-    }
-  });
-  if (code != TESSERA_OK) log_warning(std::string("at the end of MPI: ") + tessera_last_error());
+    });
+  }
 }
 
 namespace {

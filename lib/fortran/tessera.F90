@@ -837,6 +837,7 @@ contains
     call finish(c_network_train_step_with(self%handle, inputs, c_funloc(loss_function), object, loss), ierr)
   end subroutine
 
+  !> What the last train_step did; where that was called without loss it waits, and is collective.
   subroutine network_last_step(self, step, ierr)
     class(tessera_network), intent(in) :: self
     type(tessera_step), intent(out) :: step
