@@ -26,6 +26,23 @@ if(TESSERA_SANITIZE)
   endif()
 endif()
 
+# Linkers without version scripts (macOS) export what the compiler leaves visible.
+set(tessera_map ${CMAKE_CURRENT_LIST_DIR}/tessera.map)
+include(CheckLinkerFlag)
+check_linker_flag(CXX LINKER:--version-script=${tessera_map} TESSERA_HAVE_VERSION_SCRIPTS)
+
+# tessera_library_properties(target): what all installed libraries have in common.
+function(tessera_library_properties target)
+  set_target_properties(${target} PROPERTIES
+    POSITION_INDEPENDENT_CODE ON
+    DEFINE_SYMBOL ""  # static and shared builds compile the same objects, so the compiler cache serves both
+    VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR})
+  if(BUILD_SHARED_LIBS AND TESSERA_HAVE_VERSION_SCRIPTS)
+    target_link_options(${target} PRIVATE LINKER:--version-script=${tessera_map})
+    set_target_properties(${target} PROPERTIES LINK_DEPENDS ${tessera_map})
+  endif()
+endfunction()
+
 set_property(GLOBAL PROPERTY TESSERA_LAYERS "")
 
 # tessera_add_layer(comm SOURCES a.cpp … USES base device [PRIVATE hwy::hwy …] [PUBLIC MPI::MPI_C …])
@@ -36,10 +53,8 @@ function(tessera_add_layer name)
   cmake_parse_arguments(arg "" "" "SOURCES;USES;PRIVATE;PUBLIC" ${ARGN})
   add_library(tessera_${name} ${arg_SOURCES})
   add_library(Tessera::${name} ALIAS tessera_${name})
-  set_target_properties(tessera_${name} PROPERTIES
-    EXPORT_NAME ${name} POSITION_INDEPENDENT_CODE ON
-    DEFINE_SYMBOL ""  # static and shared builds compile the same objects, so the compiler cache serves both
-    VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR})
+  tessera_library_properties(tessera_${name})
+  set_target_properties(tessera_${name} PROPERTIES EXPORT_NAME ${name})
   target_include_directories(tessera_${name}
     PUBLIC $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include> $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>
     PRIVATE ${PROJECT_SOURCE_DIR}/lib)

@@ -47,6 +47,11 @@ void BackgroundSave::copy() noexcept {
   copied_.notify_all();
 }
 
+// Here and not in the header: libraries have lists of waiters of their own (cmake/tessera.map).
+void BackgroundSave::wait_for_copy() const {
+  copied_.wait(false, std::memory_order_acquire);
+}
+
 void BackgroundSave::write() noexcept {
   if (copy_error_.empty()) writer_.write();
   written_.store(true, std::memory_order_release);

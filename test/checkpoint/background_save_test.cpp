@@ -2,9 +2,11 @@
 // Saving in the background: the file holds what was there when the save began.
 #include "tessera/checkpoint/background_save.hpp"
 
+#include <chrono>
 #include <fstream>
 #include <future>
 #include <sstream>
+#include <thread>
 
 #include <gtest/gtest.h>
 
@@ -67,8 +69,12 @@ TEST_F(CheckpointTest, ConstructionDoesNotWaitForTheCopy) {
   Snapshot snapshot;
   BackgroundSave save(world(), path_, test_header(), records, test_state(), snapshot);
   EXPECT_FALSE(save.written());
-  may_be_read.set_value();
+  std::thread reader([&] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    may_be_read.set_value();  // wakes who waits for the copy
+  });
   save.wait_for_copy();
+  reader.join();
   save.commit();
   EXPECT_TRUE(Reader(path_).verify().empty());
 }

@@ -35,7 +35,7 @@ class BackgroundSave {
   BackgroundSave& operator=(const BackgroundSave&) = delete;
 
   /// Local.
-  void wait_for_copy() const { copied_.wait(false, std::memory_order_acquire); }
+  void wait_for_copy() const;
   /// This rank has written its part, or failed to. Local; does not wait.
   bool written() const { return written_.load(std::memory_order_acquire); }
   /// Waits for all ranks' parts.
