@@ -14,6 +14,7 @@
 #include "tessera/kernels/gemm.hpp"
 
 #include "kernels/attention_case.hpp"
+#include "support/new_workers.hpp"
 
 namespace tessera::kernels {
 namespace {
@@ -208,6 +209,18 @@ TEST_P(AttentionTest, SameBitsForAnyNumberOfThreads) {
   run(two, 2);
   run(one, 1);
   expect_same_bits(two, one);
+}
+
+TEST(Attention, OfFewPositionsWakesNoWorkers) {
+  const auto workers = [](std::int64_t positions, std::int64_t keys) {
+    const Problem p{
+        .batch = 2, .heads = 2, .kv_heads = 2, .queries = positions, .keys = keys, .head_dim = 8};
+    Arrays a(p, DType::fp32, Device{});
+    return new_workers([&] { a.run(backward_args(p, a)); });
+  };
+  EXPECT_EQ(workers(1, 60), 0);
+  EXPECT_EQ(workers(60, 60), 0);
+  EXPECT_EQ(workers(200, 200), 1);
 }
 
 TEST_P(AttentionTest, TakesThePlaceOfItsDropoutFromMemory) {

@@ -12,6 +12,7 @@
 #include "tessera/device/cuda.hpp"
 
 #include "support/device_arrays.hpp"
+#include "support/new_workers.hpp"
 
 namespace tessera::kernels {
 namespace {
@@ -406,6 +407,28 @@ Code code_of(const Gemm& args, const Stream& stream = {}) {
     return error.code();
   }
   return Code::internal;
+}
+
+TEST(Gemm, SmallProductsWakeNoWorkers) {
+  const auto workers = [](std::int64_t size, DType dtype) {
+    const auto a = random_array(dtype, size * size, 1), b = random_array(dtype, size * size, 2);
+    auto c = random_array(dtype, size * size, 3);
+    return new_workers([&] {
+      gemm({}, {.a = a.data(),
+                .b = b.data(),
+                .c = c.data(),
+                .m = size,
+                .n = size,
+                .k = size,
+                .input_type = dtype,
+                .output_type = dtype});
+    });
+  };
+  for (const DType dtype : {DType::fp32, DType::fp16}) {
+    EXPECT_EQ(workers(8, dtype), 0) << to_string(dtype);
+    EXPECT_EQ(workers(64, dtype), 0) << to_string(dtype);
+    EXPECT_EQ(workers(256, dtype), 1) << to_string(dtype);
+  }
 }
 
 TEST(Gemm, RefusesWhatItCannotDo) {

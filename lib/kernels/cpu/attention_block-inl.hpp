@@ -21,6 +21,7 @@
 #include "tessera/kernels/attention.hpp"
 
 #include "kernels/cpu/exp-inl.hpp"
+#include "kernels/cpu/parallel.hpp"
 #include "kernels/cpu/philox-inl.hpp"
 #include "kernels/cpu/tile-inl.hpp"
 #include "kernels/cpu/vector-inl.hpp"
@@ -96,7 +97,15 @@ class Scratch {
   std::int64_t used_ = 0;
 };
 
-/// Calls body(worker) on every thread, each with a Worker(args, scratch) of its own.
+inline std::int64_t multiply_adds(const kernels::AttentionForward& args) {
+  return 2 * args.batch * args.heads * args.queries * args.keys * args.head_dim;
+}
+inline std::int64_t multiply_adds(const kernels::AttentionBackward& args) {
+  return multiply_adds(args.forward);  // and more, but as small
+}
+
+/// Calls body(worker) on every thread that the sizes are worth, each with a Worker(args, scratch)
+/// of its own.
 template <typename Worker, typename Args, typename Body>
 void with_workers(const Args& args, Body&& body) {
   Scratch counter;
@@ -104,7 +113,7 @@ void with_workers(const Args& args, Body&& body) {
   const std::int64_t per_thread = counter.used();
   const Buffer memory = allocate(static_cast<size_t>(per_thread * threads()) * sizeof(float),
                                  Device{}, Purpose::workspace);
-#pragma omp parallel
+#pragma omp parallel if (multiply_adds(args) > kernels::kSmallProduct)
   {
     Scratch scratch(memory.as<float>() + omp_get_thread_num() * per_thread);
     Worker worker(args, scratch);

@@ -9,6 +9,7 @@
 #include "tessera/device/buffer.hpp"
 
 #include "kernels/cpu/matmul.hpp"
+#include "kernels/cpu/parallel.hpp"
 
 namespace tessera::kernels::cpu {
 namespace {
@@ -29,7 +30,7 @@ Buffer widen_rows(const void* source, DType dtype, std::int64_t rows, std::int64
                   std::int64_t stride) {
   Buffer result = workspace(rows * columns * static_cast<std::int64_t>(sizeof(float)));
   auto* to = result.as<float>();
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (rows * columns > kChunk)
   for (std::int64_t r = 0; r < rows; ++r)
     convert(advance(source, dtype, r * stride), dtype, to + r * columns, DType::fp32,
             static_cast<std::size_t>(columns));
@@ -38,7 +39,7 @@ Buffer widen_rows(const void* source, DType dtype, std::int64_t rows, std::int64
 
 void narrow_rows(const float* source, void* target, DType dtype, std::int64_t rows,
                  std::int64_t columns, std::int64_t stride) {
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (rows * columns > kChunk)
   for (std::int64_t r = 0; r < rows; ++r)
     convert(source + r * columns, DType::fp32, advance(target, dtype, r * stride), dtype,
             static_cast<std::size_t>(columns));

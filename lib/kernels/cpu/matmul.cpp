@@ -18,6 +18,7 @@
 #include "tessera/base/random.hpp"
 #include "tessera/device/buffer.hpp"
 
+#include "kernels/cpu/parallel.hpp"
 #include "kernels/cpu/signal_shelter.hpp"
 
 namespace tessera::kernels::cpu {
@@ -164,6 +165,22 @@ void execute(const Product& product, const Gemm& args) {
   stream.wait();
 }
 
+// Regions of this thread are its own while one lives.
+class Alone {
+ public:
+  explicit Alone(bool wanted) : before_(wanted ? threads() : 1) {
+    if (before_ > 1) set_threads(1);
+  }
+  ~Alone() {
+    if (before_ > 1) set_threads(before_);
+  }
+  Alone(const Alone&) = delete;
+  Alone& operator=(const Alone&) = delete;
+
+ private:
+  int before_;
+};
+
 bool can_create_bf16() {
   Gemm probe{.a = nullptr, .b = nullptr, .c = nullptr, .m = 16, .n = 16, .k = 16};
   probe.lda = probe.ldb = probe.ldc = 16;
@@ -188,6 +205,7 @@ bool matmul_has(DType dtype) {
 
 void matmul(const Gemm& args) {
   static ProductCache cache;
+  const Alone alone(args.m * args.n * args.k <= kSmallProduct);
   try {
     execute(*cache.find_or_create(args), args);
   } catch (const dnnl::error& error) {

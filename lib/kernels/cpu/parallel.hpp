@@ -12,6 +12,9 @@ namespace tessera::kernels {
 
 /// Elements that are worth a thread: some microseconds of work.
 inline constexpr std::int64_t kChunk = 16384;
+/// Multiply-adds that one thread ends before others have woken. Those spin after each region for
+/// milliseconds, which stops a machine that has more threads than cores.
+inline constexpr std::int64_t kSmallProduct = std::int64_t{1} << 18;
 
 /// Calls body(begin, end) for consecutive chunks of [0, count).
 template <typename Body>
