@@ -13,7 +13,8 @@
 //   NULL stands for all defaults. Output structs need their size as well.
 // - "Collective" means: called by all ranks of the group, in the same order. *_create and *_destroy
 //   are. An error that all ranks can know is the same on all of them.
-// - One thread at a time uses a runtime and what came from it.
+// - One thread at a time uses a runtime and what came from it. OpenMP regions inside have
+//   OMP_NUM_THREADS threads; without it at most the node's cores divided among the ranks there.
 #ifndef TESSERA_TESSERA_H
 #define TESSERA_TESSERA_H
 

@@ -2,10 +2,15 @@
 // Codes and texts of errors, and the log, as C sees them.
 #include "c/guard.hpp"
 
+#include <algorithm>
+#include <atomic>
+#include <cstdlib>
 #include <exception>
+#include <limits>
 #include <new>
 #include <string>
 
+#include "tessera/base/cpu_features.hpp"
 #include "tessera/base/log.hpp"
 #include "tessera/base/version.hpp"
 
@@ -15,6 +20,8 @@ namespace {
 thread_local std::string last_error;
 // What is said when there is no memory for the text.
 thread_local bool text_is_lost = false;
+
+std::atomic<int> thread_limit{std::numeric_limits<int>::max()};
 
 tessera_code remember(tessera_code code, const char* message) noexcept {
   try {
@@ -59,6 +66,21 @@ tessera_code code_of(Code code) noexcept {
 }
 
 }  // namespace
+
+LimitedThreads::LimitedThreads() noexcept : before_(threads()), limited_(before_ > thread_limit) {
+  if (limited_) set_threads(thread_limit);
+}
+
+LimitedThreads::~LimitedThreads() {
+  if (limited_) set_threads(before_);
+}
+
+void limit_threads(int ranks_of_node) {
+  thread_limit = std::getenv("OMP_NUM_THREADS") != nullptr
+                     ? std::numeric_limits<int>::max()
+                     : std::max(1, node_cores() / ranks_of_node);
+}
+
 }  // namespace tessera::c
 
 using namespace tessera;

@@ -19,15 +19,39 @@ extern "C" TESSERA_API tessera_code tessera_keep_exception() noexcept;
 
 namespace tessera::c {
 
-/// Every function of the interface is one of these.
+/// What body() throws becomes a code. All that lib/fortran may use of this file.
 template <typename Body>
-tessera_code guard(Body&& body) noexcept {
+tessera_code as_code(Body&& body) noexcept {
   try {
     body();
     return TESSERA_OK;
   } catch (...) {
     return tessera_keep_exception();
   }
+}
+
+/// While one lives, OpenMP regions of this thread have no more threads than limit_threads() said.
+/// The host's own keep theirs, but for those in functions that we call.
+class LimitedThreads {
+ public:
+  LimitedThreads() noexcept;
+  ~LimitedThreads();
+  LimitedThreads(const LimitedThreads&) = delete;
+  LimitedThreads& operator=(const LimitedThreads&) = delete;
+
+ private:
+  int before_;
+  bool limited_;
+};
+/// For all calls from now on: where OMP_NUM_THREADS leaves it open, the node's cores divided among
+/// its ranks. More would spin in each other's way.
+void limit_threads(int ranks_of_node);
+
+/// Every function of the interface is one of these.
+template <typename Body>
+tessera_code guard(Body&& body) noexcept {
+  const LimitedThreads limited;
+  return as_code(body);
 }
 
 /// What a pointer points to.

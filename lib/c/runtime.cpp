@@ -48,6 +48,7 @@ tessera_runtime make_runtime(MPI_Comm communicator, const tessera_runtime_option
   set_log_printing(false);
   auto session = std::make_shared<Session>(communicator, comm_options(given));
   Runtime* const runtime = &session->runtime;
+  limit_threads(runtime->local_size());
   return {{session, {session, runtime}}};
 }
 

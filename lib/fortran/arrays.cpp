@@ -56,7 +56,7 @@ class Array {
 template <typename Body>
 tessera_code forward(Body&& body) {
   tessera_code code = TESSERA_OK;
-  const tessera_code own = c::guard([&] { code = body(); });
+  const tessera_code own = c::as_code([&] { code = body(); });
   return own != TESSERA_OK ? own : code;
 }
 

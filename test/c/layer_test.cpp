@@ -5,7 +5,11 @@
 #include <string>
 #include <vector>
 
+#include "tessera/base/cpu_features.hpp"
+
 #include "c/network_support.hpp"
+#include "support/kernel_testing.hpp"
+#include "support/scoped_variable.hpp"
 
 namespace tessera::c::testing {
 namespace {
@@ -117,6 +121,32 @@ TEST(CLayer, LearnsThroughLayersOfTheCaller) {
   network = make(world, with_given_layers(1));
   EXPECT_REFUSED(tessera_network_load(network, file.c_str()), TESSERA_IO, "layers.2.own");
   EXPECT_OK(tessera_network_destroy(&network));
+}
+
+// More threads than cores would spin in each other's way.
+TEST(CLayer, RunsWithTheRanksShareOfTheNodesCores) {
+  const tessera::testing::WithThreads many(2 * node_cores());
+  for (const char* given : {"2", static_cast<const char*>(nullptr)}) {
+    const test::ScopedVariable variable("OMP_NUM_THREADS", given);
+    const World world;
+    Samples samples(world);
+    int seen = 0;
+    auto layer = layer_of(0, 0, nullptr, product_backward, &seen);
+    layer.forward = [](std::int64_t count, std::int64_t inputs, std::int64_t outputs,
+                       std::int64_t parameters, const float* x, const float* w, float* y,
+                       void* user) {
+      *static_cast<int*>(user) = threads();
+      product_forward(count, inputs, outputs, parameters, x, w, y, user);
+    };
+    tessera_network* network = make_with(
+        world,
+        "model: {model_type: mlp, layer_sizes: [2, 2, 1]}\nengine: {optimizer: {type: Adam}}\n",
+        {layer});
+    predict(network, samples);
+    EXPECT_EQ(seen, given ? 2 * node_cores() : std::max(1, node_cores() / world.size));
+    EXPECT_EQ(threads(), 2 * node_cores());  // the host's own
+    EXPECT_OK(tessera_network_destroy(&network));
+  }
 }
 
 // What a loss of the caller sees of a layer of the caller, against central differences: one layer,
