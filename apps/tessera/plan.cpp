@@ -13,7 +13,7 @@
 #include "tessera/base/number_format.hpp"
 #include "tessera/engine/estimate.hpp"
 #include "tessera/engine/run_setup.hpp"
-#include "tessera/nn/models/gpt2.hpp"
+#include "tessera/nn/models/decoder.hpp"
 #include "tessera/planning/search.hpp"
 
 #include "apps/tessera/run_file.hpp"
@@ -30,11 +30,6 @@ using planning::Plan;
 using planning::Workload;
 
 constexpr int kAny = std::numeric_limits<int>::max();
-
-// Pipelines are proposed on CPUs only: no forecast of one on GPUs has been compared with a run.
-MeshShape proposable(const Machine& machine) {
-  return {machine.overlaps ? 1 : kAny, kAny, kAny, kAny};
-}
 
 struct Arguments {
   RunFileArguments run_file;
@@ -63,15 +58,25 @@ std::int64_t batch_of(const Arguments& arguments, const config::RunConfig& confi
 }
 
 Workload workload_of(const config::RunConfig& config) {
-  const auto model = nn::Gpt2Config::from_json(engine::model_json(config), false);
+  const auto model = nn::make_model(engine::model_json(config), {});
+  const nn::DecoderSizes& sizes = dynamic_cast<const nn::Decoder&>(*model).sizes();
   Workload work;
-  work.model = {model.n_layer, model.n_embd,     model.n_head,
-                model.inner(), model.vocab_size, model.n_positions};
+  work.model = {.layers = sizes.layers,
+                .hidden = sizes.width,
+                .heads = sizes.heads,
+                .inner = sizes.inner,
+                .vocabulary = sizes.vocabulary,
+                .positions = sizes.rotary ? 0 : sizes.positions,
+                .kv_heads = sizes.kv_heads,
+                .head_dim = sizes.head_dim,
+                .gated = sizes.gated,
+                .biased = sizes.norm_statistics > 1,
+                .tied = sizes.tied};
   work.length = config.data.sequence_length;
   work.dtype = config.engine.dtype;
   work.accumulation_dtype = config.engine.accumulation_dtype;
   work.states = engine::estimate_input(config).states;
-  work.dropout = model.resid_pdrop > 0;
+  work.dropout = sizes.residual_dropout;
   work.partition_activations = config.engine.partition_activations;
   work.host_activations = config.engine.cpu_checkpointing && config.device != "cpu";
   return work;
@@ -194,7 +199,7 @@ std::vector<Plan> plans_for(const Arguments& arguments, const config::RunConfig&
   std::vector<Plan> plans;
   for (const int ranks : arguments.ranks) {
     work.batch = batch_of(arguments, config, ranks);
-    auto found = planning::search_plans(work, machine, ranks, memory, proposable(machine));
+    auto found = planning::search_plans(work, machine, ranks, memory, {kAny, kAny, kAny, kAny});
     if (found.plans.empty() && arguments.ranks.size() > 1) continue;
     if (found.plans.empty()) fail_to_fit(found, work, ranks, static_cast<double>(memory));
     const std::size_t most =

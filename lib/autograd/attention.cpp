@@ -14,19 +14,20 @@ namespace {
 
 kernels::AttentionForward arguments(const Tensor& qkv, const Tensor& y, const Tensor& lse,
                                     const SelfAttention& options) {
-  const std::int64_t positions = qkv.size(1), width = y.size(2);
+  const std::int64_t positions = qkv.size(1), columns = qkv.size(2), width = y.size(2);
+  const std::int64_t kv_width = (columns - width) / 2;
   kernels::AttentionForward args = arguments_of(options);
   args.q = at(qkv, 0);
   args.k = at(qkv, width);
-  args.v = at(qkv, 2 * width);
+  args.v = at(qkv, width + kv_width);
   args.y = y.data();
   args.lse = lse.as<float>();
   args.batch = qkv.size(0);
   args.queries = args.keys = positions;
   args.head_dim = width / options.heads;
-  args.q_row_stride = args.k_row_stride = args.v_row_stride = 3 * width;
+  args.q_row_stride = args.k_row_stride = args.v_row_stride = columns;
   args.y_row_stride = width;
-  args.q_batch_stride = args.k_batch_stride = args.v_batch_stride = positions * 3 * width;
+  args.q_batch_stride = args.k_batch_stride = args.v_batch_stride = positions * columns;
   args.y_batch_stride = positions * width;
   args.causal = options.causal;
   args.lengths = options.lengths ? options.lengths.as<std::int32_t>() : nullptr;
@@ -47,13 +48,13 @@ void check_lengths(const Tensor& lengths, const Tensor& qkv) {
 Tensor backward(const Stream& stream, const Tensor& dy, const Tensor& qkv, const Tensor& y,
                 const Tensor& lse, const SelfAttention& options) {
   const ProfileScope profile("attention backward");
-  const std::int64_t width = y.size(2);
+  const std::int64_t width = y.size(2), kv_width = (qkv.size(2) - width) / 2;
   Tensor dqkv(qkv.shape(), qkv.dtype(), qkv.device());
   kernels::attention_backward(stream, {.forward = arguments(qkv, y, lse, options),
                                        .dy = dy.data(),
                                        .dq = at(dqkv, 0),
                                        .dk = at(dqkv, width),
-                                       .dv = at(dqkv, 2 * width)});
+                                       .dv = at(dqkv, width + kv_width)});
   return dqkv;
 }
 
@@ -61,13 +62,13 @@ Tensor backward(const Stream& stream, const Tensor& dy, const Tensor& qkv, const
 
 Value self_attention(Tape& tape, const Value& qkv, const SelfAttention& options) {
   const Shape& shape = qkv.shape();
-  TESSERA_CHECK(
-      shape.rank() == 3 && options.heads > 0 && shape[2] % (3 * options.heads) == 0,
-      Code::invalid_argument,
-      fmt::format("self-attention with {} heads cannot take {}", options.heads, shape.to_string()));
+  const std::int64_t head_dim = head_dim_of(shape, options);
+  TESSERA_CHECK(head_dim > 0, Code::invalid_argument,
+                fmt::format("self-attention with {} heads, {} of keys and values, cannot take {}",
+                            options.heads, options.key_heads(), shape.to_string()));
   if (options.lengths) check_lengths(options.lengths, qkv.data());
   const Device device = qkv.data().device();
-  Tensor y(Shape{shape[0], shape[1], shape[2] / 3}, qkv.data().dtype(), device);
+  Tensor y(Shape{shape[0], shape[1], options.heads * head_dim}, qkv.data().dtype(), device);
   const bool record = tape.recording() && qkv.requires_gradient();
   const Tensor lse =
       record ? Tensor(Shape{shape[0], options.heads, shape[1]}, DType::fp32, device) : Tensor();

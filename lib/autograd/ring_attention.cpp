@@ -49,7 +49,8 @@ class Ring {
         options_(options),
         shards_(std::move(shards)),
         batch_(qkv[0]),
-        width_(qkv[2] / 3),
+        width_(options.heads * head_dim_of(qkv, options)),
+        kv_width_(options.key_heads() * head_dim_of(qkv, options)),
         positions_(shards_->positions()) {}
 
   /// y, and the log-sum-exps of each piece's queries one after the other.
@@ -92,7 +93,7 @@ class Ring {
   Stream stream_;
   SelfAttention options_;
   std::shared_ptr<const SequenceShards> shards_;
-  std::int64_t batch_, width_, positions_;
+  std::int64_t batch_, width_, kv_width_, positions_;
 };
 
 std::vector<Piece> Ring::pieces(int rank) const {
@@ -137,7 +138,8 @@ void Ring::from_pieces(const Tensor& pieces_of, const Tensor& rows, std::int64_t
 
 /// Sends `tensor` on, and receives that of the rank which is `receives_from_hops` before this one.
 Hop Ring::pass_on(const Tensor& tensor, int receives_from_hops, Tag tag) const {
-  Hop hop{tensor, scratch(tokens(owner(receives_from_hops)) * 2 * width_, tensor.dtype()), {}, {}};
+  Hop hop{
+      tensor, scratch(tokens(owner(receives_from_hops)) * 2 * kv_width_, tensor.dtype()), {}, {}};
   group().group_begin();
   hop.send = group().send(tensor.data(), tensor.numel(), tensor.dtype(),
                           (group().rank() + 1) % size(), tag, stream_);
@@ -160,16 +162,16 @@ kernels::AttentionForward Ring::call(const Tensor& q, const Piece& queries, cons
                                      const Piece& keys) const {
   kernels::AttentionForward args = arguments_of(options_);
   args.q = at(q, batch_ * queries.first * width_);
-  args.k = at(kv, batch_ * keys.first * 2 * width_);
-  args.v = at(kv, batch_ * keys.first * 2 * width_ + width_);
+  args.k = at(kv, batch_ * keys.first * 2 * kv_width_);
+  args.v = at(kv, batch_ * keys.first * 2 * kv_width_ + kv_width_);
   args.batch = batch_;
   args.queries = queries.size();
   args.keys = keys.size();
   args.head_dim = width_ / options_.heads;
   args.q_row_stride = args.y_row_stride = width_;
-  args.k_row_stride = args.v_row_stride = 2 * width_;
+  args.k_row_stride = args.v_row_stride = 2 * kv_width_;
   args.q_batch_stride = args.y_batch_stride = queries.size() * width_;
-  args.k_batch_stride = args.v_batch_stride = keys.size() * 2 * width_;
+  args.k_batch_stride = args.v_batch_stride = keys.size() * 2 * kv_width_;
   args.causal = queries.positions == keys.positions;
   args.dtype = q.dtype();
   args.query_offset = queries.positions.begin;
@@ -217,7 +219,7 @@ void Ring::count_masked(std::int64_t flops_of_pair) const {
 
 std::pair<Tensor, Tensor> Ring::forward(const Tensor& qkv) const {
   const Tensor q = to_pieces(qkv, 0, width_);
-  Tensor kv = to_pieces(qkv, width_, 2 * width_);
+  Tensor kv = to_pieces(qkv, width_, 2 * kv_width_);
   const Tensor sum = scratch(q.numel(), DType::fp32);
   const Tensor lse(Shape{own_tokens() * options_.heads}, DType::fp32, stream_.device());
   for (int hops = 0; hops < size(); ++hops) {
@@ -242,9 +244,9 @@ void Ring::differentiate(const Tensor& q, const Tensor& kv, int key_owner, const
   const ProfileScope profile("attention backward");
   for_visible(key_owner, [&](const Piece& queries, const Piece& keys) {
     const std::int64_t first_query = batch_ * queries.first * width_;
-    const std::int64_t first_key = batch_ * keys.first * 2 * width_;
+    const std::int64_t first_key = batch_ * keys.first * 2 * kv_width_;
     const Tensor part_q = scratch(batch_ * queries.size() * width_, q.dtype());
-    const Tensor part_kv = scratch(batch_ * keys.size() * 2 * width_, q.dtype());
+    const Tensor part_kv = scratch(batch_ * keys.size() * 2 * kv_width_, q.dtype());
     kernels::AttentionForward args = call(q, queries, kv, keys);
     args.y = at(y, first_query);
     args.lse = lse.as<float>() + batch_ * queries.first * options_.heads;
@@ -252,7 +254,7 @@ void Ring::differentiate(const Tensor& q, const Tensor& kv, int key_owner, const
                                           .dy = at(dy, first_query),
                                           .dq = part_q.data(),
                                           .dk = part_kv.data(),
-                                          .dv = at(part_kv, width_)});
+                                          .dv = at(part_kv, kv_width_)});
     kernels::accumulate(stream_, part_q.data(), q.dtype(), 1, dq.as<float>() + first_query,
                         DType::fp32, part_q.numel());
     kernels::accumulate(stream_, part_kv.data(), q.dtype(), 1, dkv.as<float>() + first_key,
@@ -266,7 +268,7 @@ Tensor Ring::backward(const Tensor& qkv, const Tensor& y_rows, const Tensor& lse
                       const Tensor& dy_rows) const {
   const Tensor q = to_pieces(qkv, 0, width_), y = to_pieces(y_rows, 0, width_);
   const Tensor dy = to_pieces(dy_rows, 0, width_);
-  Tensor kv = to_pieces(qkv, width_, 2 * width_);
+  Tensor kv = to_pieces(qkv, width_, 2 * kv_width_);
   const Tensor dq = zeros(q.numel()), own_dkv = zeros(kv.numel());
   Hop gradients;
   for (int hops = 0; hops < size(); ++hops) {
@@ -291,7 +293,7 @@ Tensor Ring::backward(const Tensor& qkv, const Tensor& y_rows, const Tensor& lse
   count_masked(8);
   const Tensor dqkv(qkv.shape(), qkv.dtype(), qkv.device());
   from_pieces(dq.to(qkv.dtype(), stream_), dqkv, 0, width_);
-  from_pieces(own_dkv.to(qkv.dtype(), stream_), dqkv, width_, 2 * width_);
+  from_pieces(own_dkv.to(qkv.dtype(), stream_), dqkv, width_, 2 * kv_width_);
   return dqkv;
 }
 
@@ -301,13 +303,11 @@ Value ring_attention(Tape& tape, const Value& qkv, const SelfAttention& options,
                      const std::shared_ptr<const SequenceShards>& shards) {
   const Shape& shape = qkv.shape();
   const std::int64_t own = shards->count(static_cast<std::size_t>(shards->group->rank()));
-  TESSERA_CHECK(shape.rank() == 3 && options.heads > 0 && shape[2] % (3 * options.heads) == 0 &&
-                    shape[1] == own,
-                Code::invalid_argument,
-                fmt::format("attention with {} heads over a ring of {} cannot take {} for {} of {} "
-                            "tokens",
-                            options.heads, shards->group->size(), shape.to_string(), own,
-                            shards->positions()));
+  TESSERA_CHECK(head_dim_of(shape, options) > 0 && shape[1] == own, Code::invalid_argument,
+                fmt::format("attention with {} heads, {} of keys and values, over a ring of {} "
+                            "cannot take {} for {} of {} tokens",
+                            options.heads, options.key_heads(), shards->group->size(),
+                            shape.to_string(), own, shards->positions()));
   SelfAttention whole = options;
   if (whole.all_heads == 0) whole.all_heads = options.heads;
   const Ring ring(tape.stream(), shape, whole, shards);

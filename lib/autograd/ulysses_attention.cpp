@@ -18,23 +18,22 @@ namespace {
 
 using kernels::CopyBlocks;
 
-/// Moves [batch, own tokens, parts of all heads] to [batch, all tokens, parts of own heads], where
-/// a part (q, k or v) has its heads one after the other; and back. What travels between two ranks
-/// is [batch, tokens of one, parts of heads of the other].
+/// The elements of a token that belong to each rank's heads: one interval for each part of a row
+/// (q, k and v), in which heads lie one after the other.
+using Columns = std::vector<std::vector<Interval>>;
+
+/// Moves [batch, own tokens, parts of all heads] to [batch, all tokens, parts of own heads] and
+/// back. What travels between two ranks is [batch, tokens of one, parts of heads of the other].
 class HeadExchange {
  public:
-  HeadExchange(std::shared_ptr<const SequenceShards> shards, std::int64_t heads,
-               std::int64_t head_dim, std::int64_t parts)
-      : shards_(std::move(shards)), width_(heads * head_dim), parts_(parts) {
-    for (int rank = 0; rank < group().size(); ++rank) {
-      const Interval share = balanced_share(heads, group().size(), rank);
-      columns_.push_back({share.begin * head_dim, share.end * head_dim});
-    }
+  HeadExchange(std::shared_ptr<const SequenceShards> shards, Columns columns)
+      : shards_(std::move(shards)), columns_(std::move(columns)) {
+    for (std::size_t rank = 0; rank < columns_.size(); ++rank) all_ += row_of(rank);
   }
 
   Tensor to_heads(const Stream& stream, const Tensor& x) const {
     const std::int64_t batch = x.size(0);
-    const Tensor sent = travelling(batch * tokens(own()) * parts_ * width_, x);
+    const Tensor sent = travelling(batch * tokens(own()) * all_, x);
     const Tensor received = travelling(batch * shards_->positions() * own_row(), x);
     Tensor y(Shape{batch, shards_->positions(), own_row()}, x.dtype(), x.device());
     for_tokens_side(x, sent, [&](const CopyBlocks& copy) { kernels::copy_blocks(stream, copy); });
@@ -47,8 +46,8 @@ class HeadExchange {
   Tensor to_tokens(const Stream& stream, const Tensor& x) const {
     const std::int64_t batch = x.size(0);
     const Tensor sent = travelling(x.numel(), x);
-    const Tensor received = travelling(batch * tokens(own()) * parts_ * width_, x);
-    Tensor y(Shape{batch, tokens(own()), parts_ * width_}, x.dtype(), x.device());
+    const Tensor received = travelling(batch * tokens(own()) * all_, x);
+    Tensor y(Shape{batch, tokens(own()), all_}, x.dtype(), x.device());
     for_heads_side(x, sent, [&](const CopyBlocks& copy) { kernels::copy_blocks(stream, copy); });
     exchange(stream, sent, heads_counts(batch), received, tokens_counts(batch));
     for_tokens_side(y, received,
@@ -60,7 +59,13 @@ class HeadExchange {
   Communicator& group() const { return *shards_->group; }
   std::size_t own() const { return static_cast<std::size_t>(group().rank()); }
   std::int64_t tokens(std::size_t rank) const { return shards_->count(rank); }
-  std::int64_t own_row() const { return parts_ * columns_[own()].size(); }
+  /// Elements of a token, all parts together, that belong to a rank's heads.
+  std::int64_t row_of(std::size_t rank) const {
+    std::int64_t row = 0;
+    for (const Interval& part : columns_[rank]) row += part.size();
+    return row;
+  }
+  std::int64_t own_row() const { return row_of(own()); }
 
   static Tensor travelling(std::int64_t elements, const Tensor& like) {
     return Tensor(Shape{elements}, like.dtype(), like.device(), Purpose::workspace);
@@ -77,8 +82,8 @@ class HeadExchange {
   /// heads.
   std::vector<std::int64_t> tokens_counts(std::int64_t batch) const {
     std::vector<std::int64_t> counts;
-    for (const Interval& columns : columns_)
-      counts.push_back(batch * tokens(own()) * parts_ * columns.size());
+    for (std::size_t rank = 0; rank < columns_.size(); ++rank)
+      counts.push_back(batch * tokens(own()) * row_of(rank));
     return counts;
   }
   std::vector<std::int64_t> heads_counts(std::int64_t batch) const {
@@ -94,21 +99,26 @@ class HeadExchange {
     group().all_to_all_v(sent.data(), send, received.data(), receive, sent.dtype(), stream).wait();
   }
 
-  /// The copies from `whole` [batch, own tokens, parts, width] to what travels.
+  /// The copies from `whole` [batch, own tokens, parts of all heads] to what travels.
   template <typename Visit>
   void for_tokens_side(const Tensor& whole, const Tensor& travels, Visit visit) const {
     std::int64_t begin = 0;
     const std::int64_t rows = whole.size(0) * tokens(own());
-    for (const Interval& columns : columns_) {
-      visit(CopyBlocks{.source = at(whole, columns.begin),
-                       .target = at(travels, begin),
-                       .blocks = rows,
-                       .rows = parts_,
-                       .count = columns.size(),
-                       .source_strides = {parts_ * width_, width_},
-                       .target_strides = {parts_ * columns.size(), columns.size()},
-                       .dtype = whole.dtype()});
-      begin += rows * parts_ * columns.size();
+    for (std::size_t rank = 0; rank < columns_.size(); ++rank) {
+      const std::int64_t row = row_of(rank);
+      std::int64_t place = begin;
+      for (const Interval& part : columns_[rank]) {
+        visit(CopyBlocks{.source = at(whole, part.begin),
+                         .target = at(travels, place),
+                         .blocks = 1,
+                         .rows = rows,
+                         .count = part.size(),
+                         .source_strides = {0, all_},
+                         .target_strides = {0, row},
+                         .dtype = whole.dtype()});
+        place += part.size();
+      }
+      begin += rows * row;
     }
   }
   /// The copies from `whole` [batch, all tokens, own row] to what travels.
@@ -134,8 +144,8 @@ class HeadExchange {
   }
 
   std::shared_ptr<const SequenceShards> shards_;
-  std::int64_t width_, parts_;
-  std::vector<Interval> columns_;  // of a part, by rank
+  Columns columns_;       // by rank
+  std::int64_t all_ = 0;  // elements of a token, of all heads
 };
 
 Value tokens_to_heads(Tape& tape, const Value& x, const HeadExchange& exchange) {
@@ -162,6 +172,25 @@ Value heads_to_tokens(Tape& tape, const Value& x, const HeadExchange& exchange) 
   return y;
 }
 
+/// Of qkv; the first part alone are the queries' columns, as of the result.
+Columns columns_of_heads(const SelfAttention& options, std::int64_t head_dim, int ranks) {
+  const std::int64_t keys = options.key_heads(), group = options.heads / keys;
+  Columns columns;
+  for (int rank = 0; rank < ranks; ++rank) {
+    const Interval own = balanced_share(keys, ranks, rank);
+    const auto part = [&](std::int64_t first, std::int64_t each) {
+      return Interval{(first + own.begin * each) * head_dim, (first + own.end * each) * head_dim};
+    };
+    columns.push_back({part(0, group), part(options.heads, 1), part(options.heads + keys, 1)});
+  }
+  return columns;
+}
+
+Columns queries_of(Columns columns) {
+  for (std::vector<Interval>& parts : columns) parts.resize(1);
+  return columns;
+}
+
 }  // namespace
 
 Value ulysses_attention(Tape& tape, const Value& qkv, const SelfAttention& options,
@@ -169,22 +198,25 @@ Value ulysses_attention(Tape& tape, const Value& qkv, const SelfAttention& optio
   const Communicator& group = *shards->group;
   const Shape& shape = qkv.shape();
   const auto rank = static_cast<std::size_t>(group.rank());
-  TESSERA_CHECK(shape.rank() == 3 && options.heads >= group.size() &&
-                    shape[2] % (3 * options.heads) == 0 && shape[1] == shards->count(rank),
-                Code::invalid_argument,
-                fmt::format("attention with {} heads over a sequence axis of {} cannot take {} for "
-                            "{} of {} tokens",
-                            options.heads, group.size(), shape.to_string(), shards->count(rank),
-                            shards->positions()));
-  const std::int64_t head_dim = shape[2] / (3 * options.heads);
-  const Interval own = balanced_share(options.heads, group.size(), group.rank());
+  const std::int64_t head_dim = head_dim_of(shape, options);
+  TESSERA_CHECK(
+      head_dim > 0 && options.key_heads() >= group.size() && shape[1] == shards->count(rank),
+      Code::invalid_argument,
+      fmt::format("attention with {} heads, {} of keys and values, over a sequence axis of {} "
+                  "cannot take {} for {} of {} tokens",
+                  options.heads, options.key_heads(), group.size(), shape.to_string(),
+                  shards->count(rank), shards->positions()));
+  const Interval own = balanced_share(options.key_heads(), group.size(), group.rank());
+  const std::int64_t queries_of_key = options.heads / options.key_heads();
   SelfAttention mine = options;
   mine.all_heads = options.all_heads > 0 ? options.all_heads : options.heads;
-  mine.head_offset += own.begin;
-  mine.heads = own.size();
-  const Value whole = self_attention(
-      tape, tokens_to_heads(tape, qkv, HeadExchange(shards, options.heads, head_dim, 3)), mine);
-  return heads_to_tokens(tape, whole, HeadExchange(shards, options.heads, head_dim, 1));
+  mine.head_offset += own.begin * queries_of_key;
+  mine.heads = own.size() * queries_of_key;
+  mine.kv_heads = own.size();
+  const Columns columns = columns_of_heads(options, head_dim, group.size());
+  const Value whole =
+      self_attention(tape, tokens_to_heads(tape, qkv, HeadExchange(shards, columns)), mine);
+  return heads_to_tokens(tape, whole, HeadExchange(shards, queries_of(columns)));
 }
 
 }  // namespace tessera::autograd

@@ -53,11 +53,17 @@ class Checker {
     if (values_.text("model.model_type") == "mlp" &&
         values_.get("model.layer_sizes").is(Node::Kind::null))
       missing("model.layer_sizes", "layer_sizes: [6, 64, 64, 1]");
-    const auto width = values_.integer("model.n_embd"), heads = values_.integer("model.n_head");
-    if (width && heads && *width % *heads != 0) {
-      wrong(fmt::format("{}: `model.n_head` is {}, which does not divide `model.n_embd` {}",
-                        values_.place("model.n_head"), *heads, *width));
-    }
+    check_divides("model.n_head", "model.n_embd");
+    check_divides("model.num_key_value_heads", "model.num_attention_heads");
+    if (!values_.integer("model.head_dim"))
+      check_divides("model.num_attention_heads", "model.hidden_size");
+  }
+
+  void check_divides(const char* divisor, const char* whole) {
+    const auto parts = values_.integer(divisor), size = values_.integer(whole);
+    if (parts && size && *size % *parts != 0)
+      wrong(fmt::format("{}: `{}` is {}, which does not divide `{}` {}", values_.place(divisor),
+                        divisor, *parts, whole, *size));
   }
 
   void check_data() {
@@ -70,11 +76,12 @@ class Checker {
           values_.place("run.validate.every")));
     }
     const auto length = values_.integer("data.sequence_length");
-    const auto longest = values_.integer("model.n_positions");
-    if (length && longest && *length > *longest) {
-      wrong(fmt::format("{}: `data.sequence_length` is {}, longer than `model.n_positions` {} ({})",
-                        values_.place("data.sequence_length"), *length, *longest,
-                        values_.place("model.n_positions")));
+    for (const char* const key : {"model.n_positions", "model.max_position_embeddings"}) {
+      const auto longest = values_.integer(key);
+      if (length && longest && *length > *longest)
+        wrong(fmt::format("{}: `data.sequence_length` is {}, longer than `{}` {} ({})",
+                          values_.place("data.sequence_length"), *length, key, *longest,
+                          values_.place(key)));
     }
   }
 

@@ -12,19 +12,29 @@
 namespace tessera::config {
 namespace {
 
-std::string canonical(const std::string& path) {
+/// Of the inline model, as far as `root` says it.
+std::string model_type_of(const Node& root) {
+  const Node* model = root.find("model");
+  const Node* type = model != nullptr ? model->find("model_type") : nullptr;
+  return type != nullptr ? type->text : kUsualModel;
+}
+
+/// Other names of a model's keys are those of one type, and the keys' own names in another.
+std::string canonical(const std::string& path, const std::string& model_type) {
   const auto found = aliases().find(path);
-  return found == aliases().end() ? path : found->second;
+  if (found == aliases().end()) return path;
+  return path.starts_with("model.") && model_type != kUsualModel ? path : found->second;
 }
 
 std::string last_segment(const std::string& path) {
   return path.substr(path.rfind('.') + 1);
 }
 
-void rename_in(Node& map, const std::string& prefix, Problems& problems) {
+void rename_in(Node& map, const std::string& prefix, const std::string& model_type,
+               Problems& problems) {
   for (std::size_t i = 0; i < map.keys.size(); ++i) {
     const std::string path = prefix.empty() ? map.keys[i] : prefix + "." + map.keys[i];
-    const std::string name = canonical(path);
+    const std::string name = canonical(path, model_type);
     if (name != path) {
       if (const Node* other = map.find(last_segment(name))) {
         problems.add(Code::invalid_config,
@@ -34,15 +44,15 @@ void rename_in(Node& map, const std::string& prefix, Problems& problems) {
       }
       map.keys[i] = last_segment(name);
     }
-    if (map.items[i].is(Node::Kind::map)) rename_in(map.items[i], name, problems);
+    if (map.items[i].is(Node::Kind::map)) rename_in(map.items[i], name, model_type, problems);
   }
 }
 
-std::string canonical_path(const std::string& path) {
+std::string canonical_path(const std::string& path, const std::string& model_type) {
   std::string result;
   for (const std::string& segment : split_path(path)) {
     if (!result.empty()) result += '.';
-    result = canonical(result + segment);
+    result = canonical(result + segment, model_type);
   }
   return result;
 }
@@ -96,7 +106,7 @@ void check_known(const std::string& path, const std::string& argument) {
 }  // namespace
 
 void rename_aliases(Node& root, Problems& problems) {
-  rename_in(root, "", problems);
+  rename_in(root, "", model_type_of(root), problems);
 }
 
 void apply_override(Node& root, const std::string& argument) {
@@ -108,7 +118,7 @@ void apply_override(Node& root, const std::string& argument) {
   // A file that was a bare DeepSpeed configuration has only `engine`; its own paths work too.
   if (key_tree().find(split_path(path).front()) == nullptr && is_known("engine." + path))
     path = "engine." + path;
-  path = canonical_path(path);
+  path = canonical_path(path, model_type_of(root));
   check_known(path, argument);
   Node* at = &root;
   for (const std::string& segment : split_path(path)) {

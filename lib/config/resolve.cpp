@@ -132,7 +132,8 @@ class Resolver {
 
   void fill_sequence_length() {
     const char* const path = "data.sequence_length";
-    const auto inlined = values_.integer("model.n_positions");
+    auto inlined = values_.integer("model.n_positions");
+    if (!inlined) inlined = values_.integer("model.max_position_embeddings");
     const auto longest = inlined ? inlined : facts_.positions;
     if (!longest) return;
     const auto length = given(path);

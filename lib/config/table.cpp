@@ -195,7 +195,7 @@ Row& RowList::add(std::string_view key, Type type, std::string fallback, Status 
                                 std::move(note),
                                 {},
                                 {},
-                                model_type_});
+                                model_types_});
 }
 
 Row& RowList::supported(std::string_view key, Type type, std::string fallback,

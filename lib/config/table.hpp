@@ -2,6 +2,7 @@
 // The one table of known keys: the reader, the printing and doc/configuration.md all use it.
 #pragma once
 
+#include <algorithm>
 #include <limits>
 #include <map>
 #include <string>
@@ -63,8 +64,9 @@ struct Row {
   std::string note;
   std::vector<std::string> off;  ///< JSON texts besides the fallback that switch a not_yet key off
   std::vector<std::string>
-      later;               ///< values (JSON texts) of a supported key that are not available
-  std::string model_type;  ///< of an inline model's key: the type that has it; "": every type
+      later;  ///< values (JSON texts) of a supported key that are not available
+  std::vector<std::string>
+      model_types;  ///< of an inline model's key: those that have it; empty: all
 
   Row& with_off(std::vector<std::string> values);
   Row& with_later(std::vector<std::string> values, std::string reason);
@@ -73,7 +75,8 @@ struct Row {
 /// The type of an inline model that does not say its type (which is an error of its own).
 inline constexpr const char* kUsualModel = "gpt2";
 inline bool is_of_model(const Row& row, const std::string& type) {
-  return row.model_type.empty() || row.model_type == type;
+  return row.model_types.empty() ||
+         std::ranges::find(row.model_types, type) != row.model_types.end();
 }
 
 /// Builds rows under a common prefix.
@@ -81,8 +84,8 @@ class RowList {
  public:
   explicit RowList(std::vector<Row>& rows) : rows_(rows) {}
   void section(std::string prefix) { prefix_ = std::move(prefix); }
-  /// Later rows are of this type of model; "" ends that.
-  void of_model(std::string model_type) { model_type_ = std::move(model_type); }
+  /// Later rows are of these types of model; none ends that.
+  void of_models(std::vector<std::string> types) { model_types_ = std::move(types); }
 
   Row& supported(std::string_view key, Type type, std::string fallback, std::string meaning);
   Row& no_effect(std::string_view key, Type type, std::string fallback, std::string reason);
@@ -95,7 +98,7 @@ class RowList {
            std::string meaning, std::string note);
   std::vector<Row>& rows_;
   std::string prefix_;
-  std::string model_type_;
+  std::vector<std::string> model_types_;
 };
 
 // Each file adds a part; the order is that of the documentation.

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "tessera/base/nearest_name.hpp"
 
@@ -74,7 +75,7 @@ class Walker {
   void of_another_model(const std::string& path, const Node& value, const Row& row) {
     problems_.add(Code::invalid_config,
                   fmt::format("{}: `{}` is of model_type {}, not of {}", value.source.to_string(),
-                              path, row.model_type, model_type_));
+                              path, fmt::join(row.model_types, " and "), model_type_));
   }
 
   void unknown(const std::string& key, const std::string& path, const Node& value,

@@ -32,7 +32,7 @@ void open_model(RunSetup& setup, int ranks, const nn::SequenceAxis& sequence,
     setup.weights.emplace(config.model.folder);
   TESSERA_CHECK(config.data.sequence_length <= setup.model->positions(), Code::invalid_config,
                 fmt::format("data.sequence_length is {} but the model has {} positions: make it "
-                            "shorter, or n_positions larger",
+                            "shorter, or that number larger",
                             config.data.sequence_length, setup.model->positions()));
   nn::token_shares(setup.model->options().sequence, config.data.sequence_length);  // or an error
   TESSERA_CHECK(

@@ -12,6 +12,7 @@
 #include "tessera/base/error.hpp"
 #include "tessera/nn/given_layer.hpp"
 #include "tessera/nn/models/gpt2.hpp"
+#include "tessera/nn/models/llama.hpp"
 #include "tessera/nn/models/mlp.hpp"
 
 namespace tessera::nn {
@@ -90,9 +91,14 @@ void Network::arrange_for_tensor_axis() {
     const auto is_split = [](const NamedParameter& named) {
       return !named.parameter->partition.whole();
     };
-    std::ranges::stable_partition(unit.parameters, is_split);
+    const auto is_shared = [](const NamedParameter& named) {
+      return named.parameter->held_by_several;
+    };
+    const auto rest = std::ranges::stable_partition(
+        unit.parameters, [&](const auto& named) { return is_split(named) && !is_shared(named); });
+    std::ranges::stable_partition(rest, is_shared);
     for (const NamedParameter& named : unit.parameters)
-      named.parameter->counted = axis.rank == 0 || is_split(named);
+      if (!is_shared(named)) named.parameter->counted = axis.rank == 0 || is_split(named);
   }
 }
 
@@ -113,7 +119,7 @@ std::string model_type_of(const std::string& config_json) {
                 "the model's configuration is not a JSON object");
   const auto type = json.find("model_type");
   TESSERA_CHECK(type != json.end() && type->is_string(), Code::invalid_config,
-                "the model's configuration has no model_type; known: gpt2, mlp");
+                "the model's configuration has no model_type; known: gpt2, llama, mlp");
   return type->get<std::string>();
 }
 
@@ -125,8 +131,10 @@ std::unique_ptr<Model> make_model(const std::string& config_json, const ModelOpt
   TESSERA_CHECK(type != "mlp", Code::not_supported,
                 "model_type 'mlp' takes numbers, not tokens: programs that bring their own data "
                 "train it through the library (engine::Learner, or tessera_network in C)");
+  if (type == "llama")
+    return std::make_unique<Llama>(LlamaConfig::from_json(config_json, strict), options);
   TESSERA_CHECK(type == "gpt2", Code::not_supported,
-                fmt::format("model_type '{}' is not available yet; known: gpt2", type));
+                fmt::format("model_type '{}' is not available yet; known: gpt2, llama", type));
   return std::make_unique<Gpt2>(Gpt2Config::from_json(config_json, strict), options);
 }
 

@@ -41,7 +41,7 @@ SequenceAttention choose_attention(SequenceAttention asked, int ranks, std::int6
                                    std::int64_t kv_heads) {
   using enum SequenceAttention;
   if (asked != automatic) return asked;
-  if (heads < ranks) return ring;
+  if (kv_heads < ranks) return ring;
   const auto bytes = [&](SequenceAttention attention) {
     return attention_traffic(attention, ranks, heads, kv_heads).total();
   };

@@ -60,14 +60,23 @@ class Accountant {
   // --- memory ---
 
   std::int64_t split(std::int64_t elements) const { return ceil_divide(elements, tensor()); }
+  /// Of keys and values, of which a rank has at least one head.
+  std::int64_t key_width() const { return split(model_.key_heads()) * model_.head_size(); }
+  /// Elements of the key's and value's weights beyond an even share.
+  std::int64_t copied() const {
+    return 2 * model_.hidden * (key_width() - std::min(key_width(), split(model_.key_width())));
+  }
 
   zero::FlatLayout make_first_stage() const {
-    const std::int64_t whole = 6 * model_.hidden;  // two norms, two biases of the residual stream
-    const std::int64_t layer = split(model_.layer_parameters() - whole) + whole;
+    // Two norms, and biases of the residual stream.
+    const std::int64_t whole =
+        2 * model_.norm_parameters() + (model_.biased ? 2 * model_.hidden : 0);
+    const std::int64_t layer = split(model_.layer_parameters() - whole) + whole + copied();
+    const std::int64_t table = split(model_.vocabulary * model_.hidden);
     zero::FlatLayout flat(replicas());
     flat.begin_unit("embedding");
-    flat.add("embedding", {split(model_.vocabulary * model_.hidden) +
-                           model_.positions * model_.hidden + 2 * model_.hidden});
+    flat.add("embedding", {(model_.tied || stages() > 1 ? 1 : 2) * table +
+                           model_.positions * model_.hidden + model_.norm_parameters()});
     for (std::int64_t i = 0; i < layers(); ++i) {
       const std::string name = std::to_string(i);
       flat.begin_unit(name);
@@ -86,19 +95,22 @@ class Accountant {
     return engine::estimate_states(first_stage_, input);
   }
 
-  /// As nn::Gpt2::activation_bytes, for the layers of the first stage and all micro-batches that
+  /// As nn::Decoder::activation_bytes, for the layers of the first stage and all micro-batches that
   /// are on their way there.
   std::int64_t activations() const {
     const std::int64_t own = ceil_divide(tokens(), std::int64_t{shards()});
     const std::int64_t state = own * model_.hidden * element();
     const std::int64_t whole = tokens() * model_.hidden * element();
-    const std::int64_t heads = tokens() * split(model_.hidden) * element();
+    const std::int64_t heads = tokens() * split(model_.query_width()) * element();
+    const std::int64_t keys = tokens() * key_width() * element();
     const std::int64_t inner = tokens() * split(model_.inner) * element();
-    const std::int64_t statistics = 4 * tokens() * split(model_.heads) + 16 * own;
+    const std::int64_t statistics_of_norm = (model_.biased ? 8 : 4) * own;
+    const std::int64_t statistics = 4 * tokens() * split(model_.heads) + 2 * statistics_of_norm;
     const std::int64_t scores =
         work_.fused_attention ? 0
                               : 5 * element() / 2 * split(model_.heads) * tokens() * work_.length;
-    const std::int64_t block = 4 * state + 4 * heads + 2 * inner + statistics + scores;
+    const std::int64_t block =
+        4 * state + 2 * heads + 2 * keys + model_.projections() * inner + statistics + scores;
     const bool shares = work_.partition_activations && shards() == 1;
     std::int64_t input = shares ? ceil_divide(state, std::int64_t{tensor()}) : state;
     if (work_.host_activations) input = 0;
@@ -122,7 +134,8 @@ class Accountant {
       return repeats() * kept(layout_.recompute) + (layer + 1 - repeats()) * kept(Recompute::none);
     };
     const std::int64_t pass = up_to(layers() - 1);
-    const std::int64_t head = pass + 2 * state + (shards() > 1 ? 2 * whole : state) + 8 * own;
+    const std::int64_t head =
+        pass + 2 * state + (shards() > 1 ? 2 * whole : state) + statistics_of_norm;
     std::int64_t most = std::max(head, up_to(last) + backward(layout_.recompute));
     if (last + 1 < layers()) most = std::max(most, pass + backward(Recompute::none));
     return 4 * tokens() + (in_flight() - 1) * pass + most;
@@ -162,20 +175,27 @@ class Accountant {
   }
   /// Of a norm's gradients, in fp32, where each rank finds those of its tokens.
   double norm_bytes() const {
-    const double gradients = 2 * 4 * static_cast<double>(model_.hidden);
+    const double gradients = 4 * static_cast<double>(model_.norm_parameters());
     return 2 * (shards() - 1) * gradients / shards();
+  }
+  /// What a rank sends of a layer's gradients to those that have the same key head.
+  double copied_bytes() const {
+    if (tensor() <= model_.key_heads()) return 0;
+    const double holders = static_cast<double>(tensor()) / static_cast<double>(model_.key_heads());
+    return (holders - 1) * 2 * 4 * static_cast<double>(model_.hidden * model_.head_size());
   }
   double all_reduce_bytes() const { return 2 * (tensor() - 1) * state_bytes() / tensor(); }
 
   /// Of the attention that training chooses.
   double sequence_bytes(bool of_forward) const {
-    const auto kind = nn::choose_attention(nn::SequenceAttention::automatic, sequence(),
-                                           model_.heads / tensor(), model_.heads / tensor());
-    const std::int64_t heads = split(model_.heads);
-    const auto sent = nn::attention_traffic(kind, sequence(), heads, heads);
+    const std::int64_t heads = split(model_.heads), keys = split(model_.key_heads());
+    const auto kind =
+        nn::choose_attention(nn::SequenceAttention::automatic, sequence(), model_.heads / tensor(),
+                             std::max(model_.key_heads() / tensor(), std::int64_t{1}));
+    const auto sent = nn::attention_traffic(kind, sequence(), heads, keys);
     const double again = repeated(Recompute::full) * sent.forward;
-    return (of_forward ? sent.forward : sent.backward + again) * state_bytes() /
-           static_cast<double>(model_.heads);
+    return (of_forward ? sent.forward : sent.backward + again) *
+           static_cast<double>(tokens() * model_.head_size() * element());
   }
 
   double message_bytes() const { return stages() == 1 ? 0 : state_bytes() / shards(); }
@@ -191,6 +211,7 @@ class Accountant {
     TrafficForecast sent;
     sent.tensor = all_reduce_bytes() *
                   (passes * (all_reduces(true) + all_reduces(false)) + micro_batches() * ends);
+    sent.tensor += passes * copied_bytes();
     sent.tensor += norm_bytes() * (2 * passes + (stages() == 1 ? micro_batches() : 0));
     sent.sequence = passes * (sequence_bytes(true) + sequence_bytes(false));
     sent.pipeline = 2 * micro_batches() * layout_.chunks * message_bytes();
@@ -207,9 +228,15 @@ class Accountant {
 
   /// Read and written by a layer's forward beside its products.
   double moved_bytes() const {
-    const double t = tensor(), wide = 2.0 * static_cast<double>(model_.inner) /
-                                      static_cast<double>(model_.hidden);
-    return state_bytes() * (10.0 / shards() + (8 + wide) / t) + score_bytes();
+    const double width = static_cast<double>(model_.hidden);
+    const double heads = 4 * static_cast<double>(model_.query_width() + model_.key_width()) / width;
+    return state_bytes() * (10.0 / shards() + (heads + wide()) / tensor()) + score_bytes();
+  }
+  /// Of the feed-forward part, in widths of the residual stream: the function is a step of its own
+  /// where it is multiplied with something.
+  double wide() const {
+    return (model_.gated ? 6.0 : 2.0) * static_cast<double>(model_.inner) /
+           static_cast<double>(model_.hidden);
   }
   double score_bytes() const {
     if (work_.fused_attention) return 0;
@@ -230,12 +257,11 @@ class Accountant {
   /// What selective recomputation repeats.
   double cheap_forward() const {
     if (!work_.fused_attention) {
-      const double scores = 4 * rows() * length() * length() * static_cast<double>(model_.hidden);
+      const double scores =
+          4 * rows() * length() * length() * static_cast<double>(model_.query_width());
       return scores / workers() / rate() + score_bytes() / machine_.memory_bandwidth;
     }
-    const double wide =
-        2.0 * static_cast<double>(model_.inner) / static_cast<double>(model_.hidden) / tensor();
-    return state_bytes() * (4.0 / shards() + wide) / machine_.memory_bandwidth;
+    return state_bytes() * (4.0 / shards() + wide() / tensor()) / machine_.memory_bandwidth;
   }
 
   double head() const { return 3 * model_.head_flops(rows(), length()) / workers() / rate(); }

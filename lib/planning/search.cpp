@@ -54,7 +54,7 @@ class Search {
  private:
   /// A head on each rank, or for a ring two tokens.
   std::int64_t longest_sequence_axis(int tensor) const {
-    return std::max(std::min(work_.model.heads / tensor, work_.length), work_.length / 2);
+    return std::max(std::min(work_.model.key_heads() / tensor, work_.length), work_.length / 2);
   }
 
   void try_mesh(const MeshShape& mesh) {

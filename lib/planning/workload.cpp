@@ -4,9 +4,10 @@
 namespace tessera::planning {
 
 std::int64_t TransformerShape::layer_parameters() const {
-  const std::int64_t attention = 4 * hidden * hidden + 4 * hidden;
-  const std::int64_t projections = 2 * hidden * inner + inner + hidden;
-  return attention + projections + 4 * hidden;
+  const std::int64_t weights =
+      2 * hidden * (query_width() + key_width()) + projections() * hidden * inner;
+  const std::int64_t biases = query_width() + 2 * key_width() + inner + 2 * hidden;
+  return weights + (biased ? biases : 0) + 2 * norm_parameters();
 }
 
 std::int64_t TransformerShape::embedding_parameters() const {
@@ -14,13 +15,15 @@ std::int64_t TransformerShape::embedding_parameters() const {
 }
 
 std::int64_t TransformerShape::parameters() const {
-  return layers * layer_parameters() + embedding_parameters() + 2 * hidden;
+  return layers * layer_parameters() + embedding_parameters() + norm_parameters() +
+         (tied ? 0 : vocabulary * hidden);
 }
 
 double TransformerShape::layer_flops(double rows, double length) const {
-  const auto width = static_cast<double>(hidden);
-  const double weights = 4 * width * width + 2 * width * static_cast<double>(inner);
-  return 2 * rows * length * weights + 4 * rows * length * length * width;
+  const std::int64_t weights =
+      hidden * (2 * query_width() + 2 * key_width() + projections() * inner);
+  return 2 * rows * length * static_cast<double>(weights) +
+         4 * rows * length * length * static_cast<double>(query_width());
 }
 
 double TransformerShape::head_flops(double rows, double length) const {

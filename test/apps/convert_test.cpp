@@ -7,8 +7,8 @@
 #include "tessera/checkpoint/reader.hpp"
 #include "tessera/checkpoint/safetensors.hpp"
 
-#include "support/gpt2_tiny.hpp"
 #include "support/program.hpp"
+#include "support/tiny_model.hpp"
 #include "support/tiny_run.hpp"
 
 namespace tessera::test {

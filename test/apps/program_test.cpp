@@ -9,7 +9,7 @@
 
 #include "tessera/checkpoint/safetensors.hpp"
 
-#include "support/gpt2_tiny.hpp"
+#include "support/tiny_model.hpp"
 
 namespace tessera::test {
 namespace {
@@ -168,11 +168,11 @@ TEST_F(ProgramTest, ASignalSavesAndAsksForARequeue) {
 }
 
 TEST_F(ProgramTest, LogitsAgreeWithPyTorch) {
-  const Gpt2Tiny tiny;
+  const TinyModel tiny;
   const auto ids = tiny.batch(0, 0, 2).ids;
   nlohmann::json rows = nlohmann::json::array({nlohmann::json::array(), nlohmann::json::array()});
   for (std::int64_t i = 0; i < ids.numel(); ++i)
-    rows[static_cast<std::size_t>(i / Gpt2Tiny::kPositions)].push_back(ids.as<std::int32_t>()[i]);
+    rows[static_cast<std::size_t>(i / TinyModel::kPositions)].push_back(ids.as<std::int32_t>()[i]);
   spit(folder / "ids.json", rows.dump());
   const auto expected = tiny.doubles("logits.fp64");
   const double allowed = 2 * tiny.doubles("logits_max_error.fp32")[0];

@@ -11,8 +11,12 @@
 #include "tessera/autograd/attention.hpp"
 #include "tessera/autograd/dropout.hpp"
 #include "tessera/autograd/embedding.hpp"
+#include "tessera/autograd/gated_activation.hpp"
+#include "tessera/autograd/joined_linear.hpp"
 #include "tessera/autograd/layer_norm.hpp"
 #include "tessera/autograd/linear.hpp"
+#include "tessera/autograd/rms_norm.hpp"
+#include "tessera/autograd/rotary.hpp"
 #include "tessera/base/error.hpp"
 
 #include "autograd/gradient_check.hpp"
@@ -153,6 +157,112 @@ TEST(Linear, BiasGradientOfAnotherKindThanTheWeights) {
     for (std::size_t row = 0; row < 4; ++row) sum += dy.as<float>()[row * 3 + i];
     EXPECT_NEAR(bias.gradient.as<float>()[i], sum, 1e-5f);
   }
+}
+
+TEST(JoinedLinear, GradientsOfPartsInColumns) {
+  Weight q = random_weight(Shape{4, 5}, 1), k = random_weight(Shape{2, 5}, 2),
+         v = random_weight(Shape{2, 5}, 3), bias = random_weight(Shape{2}, 4);
+  GradientCheck check(
+      [&](Tape& tape, const Values& x) {
+        return joined_linear(tape, x[0], {{&q}, {&k, &bias}, {&v}}, Joined::columns);
+      },
+      {random_tensor(Shape{2, 3, 5}, 5)}, {&q, &k, &v, &bias});
+  check.run();
+}
+
+TEST(JoinedLinear, GradientsOfPartsInPlanes) {
+  Weight gate = random_weight(Shape{4, 5}, 1), up = random_weight(Shape{4, 5}, 2),
+         bias = random_weight(Shape{4}, 3);
+  GradientCheck check(
+      [&](Tape& tape, const Values& x) {
+        return joined_linear(tape, x[0], {{&gate}, {&up, &bias}}, Joined::planes);
+      },
+      {random_tensor(Shape{2, 3, 5}, 5)}, {&gate, &up, &bias});
+  check.run();
+}
+
+// Columns are those of the maps one by one, planes the maps one behind the other.
+TEST(JoinedLinear, IsItsPartsSideBySide) {
+  Weight a = random_weight(Shape{3, 4}, 1), b = random_weight(Shape{3, 4}, 2);
+  Tape tape(Recording::off);
+  const Value x(random_tensor(Shape{5, 4}, 3));
+  const Tensor columns = joined_linear(tape, x, {{&a}, {&b}}, Joined::columns).data();
+  const Tensor planes = joined_linear(tape, x, {{&a}, {&b}}, Joined::planes).data();
+  EXPECT_EQ(columns.shape(), (Shape{5, 6}));
+  EXPECT_EQ(planes.shape(), (Shape{2, 5, 3}));
+  std::int64_t plane = 0;
+  for (Weight* weight : {&a, &b}) {
+    const Tensor y = linear(tape, x, *weight, nullptr, WeightLayout::out_in).data();
+    for (std::int64_t row = 0; row < 5; ++row)
+      for (std::int64_t i = 0; i < 3; ++i) {
+        EXPECT_NEAR(columns.as<float>()[row * 6 + plane * 3 + i], y.as<float>()[row * 3 + i], 1e-5);
+        EXPECT_NEAR(planes.as<float>()[plane * 15 + row * 3 + i], y.as<float>()[row * 3 + i], 1e-5);
+      }
+    ++plane;
+  }
+}
+
+TEST(JoinedLinear, RefusesWhatDoesNotFit) {
+  Weight a = random_weight(Shape{3, 4}, 1), b = random_weight(Shape{2, 4}, 2);
+  Tape tape(Recording::off);
+  const Value x(random_tensor(Shape{5, 4}, 3));
+  EXPECT_THROW(joined_linear(tape, x, {{&a}, {&b}}, Joined::planes), Error);
+  EXPECT_THROW(joined_linear(tape, Value(random_tensor(Shape{4, 5}, 3)), {{&a}}, Joined::columns),
+               Error);
+}
+
+TEST(RmsNorm, Gradients) {
+  for (const bool keep : {true, false}) {
+    Weight weight = random_weight(Shape{6}, 8), next = random_weight(Shape{6, 3}, 9);
+    GradientCheck check(
+        [&](Tape& tape, const Values& x) {
+          return linear(tape, rms_norm(tape, x[0], weight, 1e-5f, keep), next, nullptr);
+        },
+        {random_tensor(Shape{2, 3, 6}, 10)}, {&weight, &next});
+    check.run();
+  }
+}
+
+TEST(Rotary, GradientsAndWhatIsNotTurned) {
+  const Tensor positions = ids_tensor({0, 1, 5, 2, 3, 900});
+  const Tensor frequencies = random_tensor(Shape{2}, 6);
+  const Rotary options{positions, frequencies, 2, 4};
+  GradientCheck check([&](Tape& tape, const Values& x) { return rotary(tape, x[0], options); },
+                      {random_tensor(Shape{2, 3, 12}, 7)}, {});
+  check.run();
+  Tape tape(Recording::off);
+  const Tensor x = random_tensor(Shape{2, 3, 12}, 7);
+  const Tensor y = rotary(tape, Value(x), options).data();
+  for (std::int64_t row = 0; row < 6; ++row)
+    for (std::int64_t i = 0; i < 12; ++i) {
+      const bool turned = i < 8 && row > 0;
+      EXPECT_EQ(x.as<float>()[row * 12 + i] != y.as<float>()[row * 12 + i], turned);
+    }
+}
+
+TEST(GatedActivation, Gradients) {
+  for (const bool keep : {true, false}) {
+    Weight next = random_weight(Shape{4, 3}, 9);
+    GradientCheck check(
+        [&](Tape& tape, const Values& x) {
+          const Value y = gated_activation(tape, x[0], kernels::Activation::silu, keep);
+          return linear(tape, y, next, nullptr);
+        },
+        {random_tensor(Shape{2, 3, 4}, 7)}, {&next});
+    check.run();
+  }
+}
+
+// The caller's own halves stay as they are.
+TEST(GatedActivation, DoesNotChangeWhatOthersHold) {
+  const Tensor both = random_tensor(Shape{2, 5}, 7), before = both.clone();
+  Tape tape(Recording::on);
+  const Value x = Value::leaf(both);
+  tape.backward(gated_activation(tape, x, kernels::Activation::silu), random_tensor(Shape{5}, 8));
+  EXPECT_EQ(to_vector(both), to_vector(before));
+  EXPECT_THROW(
+      gated_activation(tape, Value(random_tensor(Shape{3, 5}, 7)), kernels::Activation::silu),
+      Error);
 }
 
 TEST(LayerNorm, Gradients) {
@@ -296,6 +406,16 @@ TEST(SelfAttention, Gradients) {
         {random_tensor(Shape{2, 5, 3 * 2 * 4}, 25)}, {});
     check.run();
   }
+}
+
+TEST(SelfAttention, GradientsOfGroupedHeads) {
+  GradientCheck check(
+      [&](Tape& tape, const Values& x) {
+        return self_attention(tape, x[0],
+                              {.heads = 4, .kv_heads = 2, .scale = 0.5f, .dropout = {}});
+      },
+      {random_tensor(Shape{2, 5, (4 + 2 * 2) * 3}, 30)}, {});
+  check.run();
 }
 
 TEST(SelfAttention, GradientsOfPaddedSequencesSeenFromBothSides) {

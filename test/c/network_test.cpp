@@ -261,7 +261,7 @@ TEST(CNetwork, RefusesWhatCannotBe) {
   EXPECT_REFUSED(create(nullptr), TESSERA_INVALID_CONFIG, "`model`");
   EXPECT_REFUSED(create("model: {model_type: mlp, layer_sizes: [2, 1], activatoin: relu}"),
                  TESSERA_INVALID_CONFIG, "activation");
-  EXPECT_REFUSED(create("model: {model_type: llama}"), TESSERA_NOT_SUPPORTED, "llama");
+  EXPECT_REFUSED(create("model: {model_type: mixtral}"), TESSERA_NOT_SUPPORTED, "mixtral");
   EXPECT_REFUSED(create("model: {model_type: mlp, layer_sizes: [2]}"), TESSERA_INVALID_CONFIG,
                  "layer_sizes");
   EXPECT_REFUSED(create("model: {model_type: mlp, layer_sizes: [2, 1]}\nrun: {recompute: full}"),

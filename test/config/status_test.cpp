@@ -63,10 +63,10 @@ TEST(Status, MeshAxesSayWhatComesLater) {
 }
 
 TEST(Status, OtherArchitecturesAreNamedOnceAndNotKeyByKey) {
-  EXPECT_EQ(refusal_of("model: {model_type: llama, rope_theta: 1}\ndata: {train: [x]}\n"
+  EXPECT_EQ(refusal_of("model: {model_type: mixtral, rope_theta: 1}\ndata: {train: [x]}\n"
                        "run: {steps: 1}\n"),
-            "not supported: run.yaml:1: `model.model_type` is \"llama\", which is not available "
-            "yet; use gpt2");
+            "not supported: run.yaml:1: `model.model_type` is \"mixtral\", which is not available "
+            "yet; use gpt2 or llama");
   EXPECT_THAT(refusal_of("model: {model_type: gtp2}\n"), HasSubstr("did you mean 'gpt2'?"));
 }
 

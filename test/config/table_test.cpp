@@ -32,7 +32,9 @@ TEST(Table, EveryRowSaysWhatItMeansOrWhyItHasNoEffect) {
 
 TEST(Table, OtherNamesLeadToKnownKeysInTheSameSection) {
   for (const auto& [name, target] : aliases()) {
-    EXPECT_EQ(find_row(name), nullptr) << name;
+    // A model's key may be another type's own.
+    const Row* own = find_row(name);
+    EXPECT_TRUE(own == nullptr || !is_of_model(*own, kUsualModel)) << name;
     EXPECT_EQ(name.substr(0, name.rfind('.')), target.substr(0, target.rfind('.'))) << name;
     const Branch* at = &key_tree();
     for (const std::string& segment : split_path(target)) {
@@ -197,29 +199,54 @@ TEST(Table, KnowsDeepSpeedsKeys) {
 
 /// A supported key that nothing reads would be silently ignored: changing it has to change the
 /// configuration.
-/// Each key of model_type mlp changes the model's JSON. Returns their paths.
-std::vector<std::string> expect_network_keys_to_matter() {
-  const auto json_with = [](const std::string& more) {
-    return read("model: {model_type: mlp, layer_sizes: [2, 1]" + more +
-                "}\ndata: {train: [a.txt]}\nrun: {steps: 10}\n")
+using Keys = std::vector<std::pair<std::string, std::string>>;
+
+/// Each key changes the JSON of a model that begins like this. Returns their paths.
+std::vector<std::string> expect_model_keys_to_matter(const std::string& model, const Keys& keys) {
+  const auto json_with = [&](const std::string& more) {
+    return read("model: {" + model + more + "}\ndata: {train: [a.txt]}\nrun: {steps: 10}\n")
         .model.json;
   };
   const std::string base = json_with("");
-  EXPECT_THAT(base, Not(HasSubstr("n_layer")));
-  std::vector<std::string> paths = {"model.layer_sizes"};
-  for (const auto& [key, value] :
-       std::vector<std::pair<std::string, std::string>>{{"activation", "tanh"},
-                                                        {"residual", "true"},
-                                                        {"normalization", "layer_norm"},
-                                                        {"layer_norm_eps", "0.1"},
-                                                        {"loss", "l1"},
-                                                        {"huber_delta", "7"},
-                                                        {"normalize_inputs", "true"},
-                                                        {"normalize_outputs", "true"}}) {
+  EXPECT_THAT(base, Not(HasSubstr("\"n_layer\"")));
+  std::vector<std::string> paths;
+  for (const auto& [key, value] : keys) {
     EXPECT_NE(json_with(", " + key + ": " + value), base) << key;
     paths.push_back("model." + key);
   }
   return paths;
+}
+
+std::vector<std::string> expect_network_keys_to_matter() {
+  auto paths = expect_model_keys_to_matter("model_type: mlp, layer_sizes: [2, 1]",
+                                           Keys{{"activation", "tanh"},
+                                                {"residual", "true"},
+                                                {"normalization", "layer_norm"},
+                                                {"layer_norm_eps", "0.1"},
+                                                {"loss", "l1"},
+                                                {"huber_delta", "7"},
+                                                {"normalize_inputs", "true"},
+                                                {"normalize_outputs", "true"}});
+  paths.emplace_back("model.layer_sizes");
+  return paths;
+}
+
+std::vector<std::string> expect_llama_keys_to_matter() {
+  return expect_model_keys_to_matter("model_type: llama", Keys{{"num_hidden_layers", "2"},
+                                                               {"hidden_size", "64"},
+                                                               {"intermediate_size", "7"},
+                                                               {"num_attention_heads", "2"},
+                                                               {"num_key_value_heads", "4"},
+                                                               {"head_dim", "8"},
+                                                               {"max_position_embeddings", "7"},
+                                                               {"hidden_act", "gelu"},
+                                                               {"rms_norm_eps", "0.1"},
+                                                               {"rope_theta", "7"},
+                                                               {"rope_scaling", "{factor: 2}"},
+                                                               {"rope_parameters", "{factor: 2}"},
+                                                               {"attention_dropout", "0.5"},
+                                                               {"attention_bias", "true"},
+                                                               {"mlp_bias", "true"}});
 }
 
 TEST(Table, EverySupportedKeyChangesTheConfiguration) {
@@ -343,6 +370,7 @@ TEST(Table, EverySupportedKeyChangesTheConfiguration) {
     if (key == "enabled") before = changed;
   }
   for (const std::string& path : expect_network_keys_to_matter()) covered.insert(path);
+  for (const std::string& path : expect_llama_keys_to_matter()) covered.insert(path);
   for (const Row& row : table())
     EXPECT_TRUE(row.status != Status::supported || covered.count(row.path)) << row.path;
 }
@@ -352,6 +380,14 @@ TEST(Table, KeysBelongToTheirTypeOfModel) {
               HasSubstr("`model.n_layer` is of model_type gpt2, not of mlp"));
   EXPECT_THAT(refusal_of("model: {model_type: gpt2, residual: true}\n"),
               HasSubstr("`model.residual` is of model_type mlp, not of gpt2"));
+  EXPECT_THAT(refusal_of("model: {model_type: llama, n_embd: 64}\n"),
+              HasSubstr("`model.n_embd` is of model_type gpt2, not of llama"));
+  EXPECT_THAT(refusal_of("model: {model_type: mlp, layer_sizes: [1, 1], vocab_size: 9}\n"),
+              HasSubstr("`model.vocab_size` is of model_type gpt2 and llama, not of mlp"));
+  EXPECT_THAT(refusal_of("model: {model_type: llama, num_attention_heads: 8, "
+                         "num_key_value_heads: 3}\n"),
+              HasSubstr("`model.num_key_value_heads` is 3, which does not divide "
+                        "`model.num_attention_heads` 8"));
   EXPECT_THAT(refusal_of("model: {model_type: mlp}\n"),
               HasSubstr("`model.layer_sizes` is missing; for example"));
 }

@@ -16,14 +16,14 @@
 
 #include "checkpoint/fault_point.hpp"
 #include "support/expect_error.hpp"
-#include "support/gpt2_tiny.hpp"
 #include "support/temporary_folder.hpp"
+#include "support/tiny_model.hpp"
 
 namespace tessera::engine {
 namespace {
 
 using test::expect_error;
-using test::Gpt2Tiny;
+using test::TinyModel;
 
 class CheckpointKeeperTest : public ::testing::Test {
  protected:
@@ -94,7 +94,7 @@ class CheckpointKeeperTest : public ::testing::Test {
   using Steps = std::vector<std::int64_t>;
 
   Runtime runtime_;
-  Gpt2Tiny tiny_;
+  TinyModel tiny_;
   std::unique_ptr<nn::Model> model_ = tiny_.model();
   std::unique_ptr<test::TemporaryFolder> mine_;
   std::string place_;

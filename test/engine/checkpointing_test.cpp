@@ -21,14 +21,14 @@
 
 #include "checkpoint/fault_point.hpp"
 #include "support/expect_error.hpp"
-#include "support/gpt2_tiny.hpp"
 #include "support/temporary_folder.hpp"
+#include "support/tiny_model.hpp"
 
 namespace tessera::engine {
 namespace {
 
 using test::expect_error;
-using test::Gpt2Tiny;
+using test::TinyModel;
 
 EngineOptions options_of(int stage) {
   EngineOptions options;
@@ -58,7 +58,7 @@ struct Trial {
     for (int i = 0; i < steps; ++i) {
       Communicator& group = engine->group();
       std::vector<nn::Batch> batches;
-      batches.push_back(tiny.batch(engine->step() % Gpt2Tiny::kSteps, group.rank(), 1));
+      batches.push_back(tiny.batch(engine->step() % TinyModel::kSteps, group.rank(), 1));
       outcomes.push_back(engine->train_step(batches));
       losses.push_back(outcomes.back().loss);
     }
@@ -66,7 +66,7 @@ struct Trial {
   }
   std::uint64_t checksum() { return parallel::weights_checksum(*model, engine->optimizer()); }
 
-  Gpt2Tiny tiny;
+  TinyModel tiny;
   std::unique_ptr<nn::Model> model;
   std::unique_ptr<Engine> engine;
   std::vector<StepOutcome> outcomes;

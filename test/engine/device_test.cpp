@@ -14,14 +14,14 @@
 #include "tessera/parallel/evaluation.hpp"
 #include "tessera/parallel/model_state.hpp"
 
-#include "support/gpt2_tiny.hpp"
 #include "support/temporary_folder.hpp"
 #include "support/test_device.hpp"
+#include "support/tiny_model.hpp"
 
 namespace tessera::engine {
 namespace {
 
-using test::Gpt2Tiny;
+using test::TinyModel;
 
 /// An engine that trains gpt2-tiny with dropout off, a row a rank.
 struct Trial {
@@ -38,13 +38,13 @@ struct Trial {
     parallel::load_parameters(*model, engine->optimizer(), tiny.weights());
   }
   double step() {
-    const std::int64_t row = engine->group().rank() % Gpt2Tiny::kRows;
+    const std::int64_t row = engine->group().rank() % TinyModel::kRows;
     std::vector<nn::Batch> micro = {tiny.batch(engine->step(), row, 1)};
     return engine->train_step(micro).loss;
   }
   std::uint64_t checksum() { return parallel::weights_checksum(*model, engine->optimizer()); }
 
-  Gpt2Tiny tiny;
+  TinyModel tiny;
   std::unique_ptr<nn::Model> model;
   std::unique_ptr<Engine> engine;
 };
@@ -149,11 +149,11 @@ TEST_F(DeviceTest, EvaluatesLikeTheCpu) {
   const auto loss = [&](Device device) {
     Trial trial(world(), device, DType::fp32, 3);
     const auto result = parallel::evaluate(
-        *trial.model, trial.engine->hooks(), world(), 4, Gpt2Tiny::kPositions, 2,
+        *trial.model, trial.engine->hooks(), world(), 4, TinyModel::kPositions, 2,
         [&](std::int64_t row, std::int32_t* inputs, std::int32_t* targets) {
           const nn::Batch batch = trial.tiny.batch(0, row, 1);
-          std::copy_n(batch.ids.as<std::int32_t>(), Gpt2Tiny::kPositions, inputs);
-          std::copy_n(batch.targets.as<std::int32_t>(), Gpt2Tiny::kPositions, targets);
+          std::copy_n(batch.ids.as<std::int32_t>(), TinyModel::kPositions, inputs);
+          std::copy_n(batch.targets.as<std::int32_t>(), TinyModel::kPositions, targets);
         },
         trial.engine->stream());
     return result.loss();

@@ -13,9 +13,9 @@
 #include "tessera/comm/runtime.hpp"
 #include "tessera/parallel/model_state.hpp"
 
-#include "support/gpt2_tiny.hpp"
 #include "support/temporary_folder.hpp"
 #include "support/test_device.hpp"
+#include "support/tiny_model.hpp"
 
 namespace tessera::test {
 namespace {
@@ -63,10 +63,10 @@ class EngineTest : public ::testing::Test {
   void SetUp() override { set_threads(1); }
 
   // The 4 rows of each step in `accumulation` micro-batches, each dealt to the ranks.
-  static std::vector<nn::Batch> batches(const Gpt2Tiny& tiny, int step, int rank, int ranks,
+  static std::vector<nn::Batch> batches(const TinyModel& tiny, int step, int rank, int ranks,
                                         int accumulation) {
     std::vector<nn::Batch> result;
-    const std::int64_t rows = Gpt2Tiny::kRows / accumulation;
+    const std::int64_t rows = TinyModel::kRows / accumulation;
     for (int j = 0; j < accumulation; ++j) {
       const auto [first, count] = rows_of(rank, ranks, rows);
       result.push_back(tiny.batch(step, j * rows + first, count));
@@ -76,7 +76,7 @@ class EngineTest : public ::testing::Test {
 
   static Trained train(const Trial& trial, const std::function<void(engine::Engine&)>& after = {}) {
     Runtime runtime(trial.comm);
-    const Gpt2Tiny tiny;
+    const TinyModel tiny;
     const auto model = tiny.model(trial.model);
     engine::EngineOptions options = trial.engine;
     options.zero.dtype = trial.model.dtype;
@@ -109,7 +109,7 @@ bool is_key_bias(const std::string& name, std::int64_t element, std::int64_t ele
   return name.ends_with("c_attn.bias") && element * 3 / elements == 1;
 }
 
-void expect_final_weights(engine::Engine& engine, const Gpt2Tiny& tiny) {
+void expect_final_weights(engine::Engine& engine, const TinyModel& tiny) {
   int index = 0;
   for (const auto& [name, parameter] : engine.model().parameters()) {
     const auto expected = tiny.doubles("final.fp64." + name);
@@ -127,13 +127,13 @@ void expect_final_weights(engine::Engine& engine, const Gpt2Tiny& tiny) {
 }
 
 TEST_F(EngineTest, FollowsTheReferenceCurveInEveryStage) {
-  const Gpt2Tiny tiny;
+  const TinyModel tiny;
   const auto losses = tiny.doubles("losses.fp64");
   const auto norms = tiny.doubles("grad_norms.fp64");
   for (const int stage : cases({0, 1, 2, 3}, {3})) {
     Trial trial;
     trial.engine = reference_options(stage);
-    trial.steps = Gpt2Tiny::kSteps;
+    trial.steps = TinyModel::kSteps;
     const Trained trained =
         train(trial, [&](engine::Engine& engine) { expect_final_weights(engine, tiny); });
     for (std::size_t step = 0; step < losses.size(); ++step) {
@@ -145,12 +145,12 @@ TEST_F(EngineTest, FollowsTheReferenceCurveInEveryStage) {
 }
 
 TEST_F(EngineTest, Fp16StaysNearTheReferenceCurve) {
-  const auto losses = Gpt2Tiny().doubles("losses.fp64");
-  const auto norms = Gpt2Tiny().doubles("grad_norms.fp64");
+  const auto losses = TinyModel().doubles("losses.fp64");
+  const auto norms = TinyModel().doubles("grad_norms.fp64");
   Trial trial;
   trial.engine = reference_options(2);
   trial.model.dtype = DType::fp16;
-  trial.steps = testing::on_cuda() ? 4 : Gpt2Tiny::kSteps;
+  trial.steps = testing::on_cuda() ? 4 : TinyModel::kSteps;
   const Trained trained = train(trial);
   for (std::size_t step = 0; step < trained.losses.size(); ++step) {
     EXPECT_NEAR(trained.losses[step], losses[step], 2e-3) << "step " << step;
@@ -326,7 +326,7 @@ TEST_F(EngineTest, ACheckpointContinuesBitForBitInAnyStage) {
     half.engine = reference_options(2);
     train(half, [&](engine::Engine& engine) { engine.save_checkpoint(folder_name, {.tag = "a"}); });
     for (const int stage : {0, 1, 3}) {
-      const Gpt2Tiny tiny;
+      const TinyModel tiny;
       const auto model = tiny.model(whole.model);
       engine::EngineOptions options = reference_options(stage);
       options.zero.dtype = dtype;
@@ -358,9 +358,9 @@ struct Scaled {
   void train(int steps) {
     Communicator& group = engine->group();
     for (int i = 0; i < steps; ++i) {
-      const auto [first, count] = rows_of(group.rank(), group.size(), Gpt2Tiny::kRows);
+      const auto [first, count] = rows_of(group.rank(), group.size(), TinyModel::kRows);
       std::vector<nn::Batch> micro;
-      micro.push_back(tiny.batch(engine->step() % Gpt2Tiny::kSteps, first, count));
+      micro.push_back(tiny.batch(engine->step() % TinyModel::kSteps, first, count));
       outcomes.push_back(engine->train_step(micro));
     }
   }
@@ -371,7 +371,7 @@ struct Scaled {
   }
   std::uint64_t checksum() { return parallel::weights_checksum(*model, engine->optimizer()); }
 
-  Gpt2Tiny tiny;
+  TinyModel tiny;
   std::unique_ptr<nn::Model> model;
   std::unique_ptr<engine::Engine> engine;
   std::vector<engine::StepOutcome> outcomes;
@@ -465,11 +465,11 @@ TEST_F(EngineTest, ALossScalerContinuesWhereItWas) {
 
 TEST_F(EngineTest, ABatchWithoutTargetsIsRefused) {
   Runtime runtime;
-  const Gpt2Tiny tiny;
+  const TinyModel tiny;
   const auto model = tiny.model();
   engine::Engine engine(runtime.world(), *model, reference_options(0));
   std::vector<nn::Batch> micro = {tiny.batch(0, 0, 1)};
-  std::fill_n(micro[0].targets.as<std::int32_t>(), Gpt2Tiny::kPositions, -100);
+  std::fill_n(micro[0].targets.as<std::int32_t>(), TinyModel::kPositions, -100);
   EXPECT_THROW(engine.train_step(micro), Error);
 }
 

@@ -8,19 +8,19 @@
 #include "tessera/engine/engine.hpp"
 
 #include "emulation/emulation.hpp"
-#include "support/gpt2_tiny.hpp"
+#include "support/tiny_model.hpp"
 
 namespace tessera::engine {
 namespace {
 
-using test::Gpt2Tiny;
+using test::TinyModel;
 
 /// Pieces of work and kernels of a step of `micro_batches`, when each shape has been there twice.
 struct Counts {
   std::int64_t enqueued, kernels;
 };
 Counts count_step(Communicator& group, Device device, int micro_batches, bool graph) {
-  const Gpt2Tiny tiny;
+  const TinyModel tiny;
   const auto model = tiny.model();
   EngineOptions options;
   options.cuda_graph = graph;

@@ -58,7 +58,7 @@ TEST_F(PipelineTest, FollowsTheReferenceCurveInEveryStage) {
       const MeshTrial trial{.mesh = mesh, .stage = stage};
       SCOPED_TRACE(trial.to_string());
       MeshTrainee trainee(world(), tiny_, trial);
-      expect_near(train(trainee, Gpt2Tiny::kSteps), reference_curve(), 1e-5);
+      expect_near(train(trainee, TinyModel::kSteps), reference_curve(), 1e-5);
     }
 }
 
@@ -70,7 +70,7 @@ TEST_F(PipelineTest, MicroBatchesOfAllShapesFollowOneRank) {
     for (int m = 0; m < trainee.micro_batches(); ++m) {
       const std::int64_t index = trainee.engine().data_rank() * trainee.micro_batches() + m;
       batches.push_back(shortened(tiny_.batch(at, index % 3, 1 + (index + at) % 2),
-                                  Gpt2Tiny::kPositions - 7 * index));
+                                  TinyModel::kPositions - 7 * index));
       for (std::int64_t t = 0; t < 3 * index; ++t)
         batches.back().targets.as<std::int32_t>()[t] = -100;
     }
@@ -194,8 +194,8 @@ TEST_F(PipelineTest, HoldsAsManyActivationsAsTheSchedule) {
       train(trainee, 1);
       const nn::Model& model = trainee.model();
       const std::int64_t live = trainee.engine().pipeline()->record().peak_activations;
-      const std::int64_t expected = model.activation_bytes(1, Gpt2Tiny::kPositions) +
-                                    (live - 1) * model.kept_bytes(1, Gpt2Tiny::kPositions);
+      const std::int64_t expected = model.activation_bytes(1, TinyModel::kPositions) +
+                                    (live - 1) * model.kept_bytes(1, TinyModel::kPositions);
       const auto peak = static_cast<double>(ledger.peak(Purpose::activations));
       EXPECT_NEAR(peak / static_cast<double>(expected), 1.0, 0.25);
     }
@@ -215,8 +215,7 @@ TEST_F(PipelineTest, TrafficEqualsTheFormulas) {
     for (int stage = 1; stage < axis.stages(); ++stage)
       boundaries += axis.rank_of(stage) != axis.rank_of(stage - 1) ? 1 : 0;
     const std::int64_t messages = 2 * 2 * boundaries * trainee.micro_batches();
-    const std::int64_t bytes =
-        Gpt2Tiny::kPositions * trainee.model().config().n_embd * std::int64_t{4};
+    const std::int64_t bytes = TinyModel::kPositions * trainee.sizes().width * std::int64_t{4};
     const Traffic::Pause pause(line.traffic());
     EXPECT_EQ(line.all_reduce_scalar(sent.messages, Reduction::sum), messages);
     EXPECT_EQ(line.all_reduce_scalar(sent.bytes, Reduction::sum), messages * bytes);
@@ -225,7 +224,7 @@ TEST_F(PipelineTest, TrafficEqualsTheFormulas) {
 
 // Weights' gradients that wait want the parameters of their unit once more; the last stage's norm
 // and head, whose gradients never wait, do not.
-std::int64_t uses_in_micro_batch(const nn::Gpt2& model, PipelineKind kind,
+std::int64_t uses_in_micro_batch(const nn::Model& model, PipelineKind kind,
                                  const std::string& unit) {
   const bool splits = kind == PipelineKind::zero_bubble || kind == PipelineKind::zb_v;
   return splits && unit != "final" && unit != "head" && model.in_stages() ? 3 : 2;
@@ -279,7 +278,7 @@ TEST_F(PipelineTest, GradientsAreShardedInEverySchedule) {
 TEST_F(PipelineTest, ACheckpointFitsAnyMesh) {
   std::vector<MeshShape> all = meshes();
   const int ranks = world().size();
-  if (Gpt2Tiny::kRows % ranks == 0) all.push_back({1, ranks, 1, 1});
+  if (TinyModel::kRows % ranks == 0) all.push_back({1, ranks, 1, 1});
   expect_checkpoints_fit(all);
 }
 

@@ -27,7 +27,7 @@ class SequenceTest : public MeshTest {
     for (int tensor = 1; tensor <= kHeads; ++tensor)
       for (int sequence = 2; sequence <= world().size() / tensor; ++sequence) {
         const int inside = tensor * sequence, data = world().size() / inside;
-        if (world().size() % inside != 0 || data > Gpt2Tiny::kRows) continue;
+        if (world().size() % inside != 0 || data > TinyModel::kRows) continue;
         const MeshShape mesh{1, data, sequence, tensor};
         list.push_back(trial(mesh, SequenceAttention::ring));
         if (sequence <= kHeads / tensor) list.push_back(trial(mesh, SequenceAttention::ulysses));
@@ -52,7 +52,7 @@ TEST_F(SequenceTest, FollowsTheReferenceCurveInEveryStage) {
       trial.stage = stage;
       SCOPED_TRACE(trial.to_string());
       MeshTrainee trainee(world(), tiny_, trial);
-      expect_near(train(trainee, slow ? 5 : Gpt2Tiny::kSteps), reference_curve(), 1e-5);
+      expect_near(train(trainee, slow ? 5 : TinyModel::kSteps), reference_curve(), 1e-5);
     }
 }
 
@@ -98,7 +98,7 @@ TEST_F(SequenceTest, StagesGiveTheSameBits) {
 
 TEST_F(SequenceTest, ACheckpointFitsAnyMesh) {
   std::vector<MeshTrial> all = trials();
-  if (world().size() <= Gpt2Tiny::kRows) all.push_back({.mesh = {1, world().size(), 1, 1}});
+  if (world().size() <= TinyModel::kRows) all.push_back({.mesh = {1, world().size(), 1, 1}});
   expect_checkpoints_fit(all);
 }
 
@@ -122,17 +122,17 @@ TEST_F(SequenceTest, UlyssesSendsWhatTheFormulasSay) {
     trial.positions = 47;
     const MeshShape& mesh = trial.mesh;
     MeshTrainee trainee(world(), tiny_, trial);
-    const nn::Gpt2Config& config = trainee.model().config();
+    const nn::DecoderSizes& sizes = trainee.sizes();
     const std::int64_t rows = trainee.batch().ids.size(0), size = mesh.sequence;
     const std::int64_t heads =
         balanced_share(kHeads, mesh.tensor, trainee.mesh().coordinate("tensor")).size();
     std::int64_t elements = 0;
     for (int rank = 0; rank < size; ++rank)
       elements += rows * balanced_share(47, mesh.sequence, rank).size() *
-                  (heads - balanced_share(heads, mesh.sequence, rank).size()) * config.head_dim();
+                  (heads - balanced_share(heads, mesh.sequence, rank).size()) * sizes.head_dim;
     const Traffic::Count sent = sent_by_a_step(trainee, "sequence", "all_to_all");
-    EXPECT_EQ(sent.bytes, config.n_layer * 2 * 4 * elements * 4);
-    EXPECT_EQ(sent.messages, config.n_layer * 4 * size * (size - 1));
+    EXPECT_EQ(sent.bytes, sizes.layers * 2 * 4 * elements * 4);
+    EXPECT_EQ(sent.messages, sizes.layers * 4 * size * (size - 1));
   }
 }
 
@@ -144,14 +144,14 @@ TEST_F(SequenceTest, RingsSendWhatTheFormulasSay) {
     SCOPED_TRACE(trial.to_string());
     trial.positions = 47;
     MeshTrainee trainee(world(), tiny_, trial);
-    const nn::Gpt2Config& config = trainee.model().config();
+    const nn::DecoderSizes& sizes = trainee.sizes();
     const std::int64_t rows = trainee.batch().ids.size(0), size = trial.mesh.sequence;
     const std::int64_t heads =
         balanced_share(kHeads, trial.mesh.tensor, trainee.mesh().coordinate("tensor")).size();
-    const std::int64_t elements = rows * 47 * 2 * heads * config.head_dim();
+    const std::int64_t elements = rows * 47 * 2 * heads * sizes.head_dim;
     const Traffic::Count sent = sent_by_a_step(trainee, "sequence", "send");
-    EXPECT_EQ(sent.bytes, config.n_layer * 3 * (size - 1) * elements * 4);
-    EXPECT_EQ(sent.messages, config.n_layer * 3 * (size - 1) * size);
+    EXPECT_EQ(sent.bytes, sizes.layers * 3 * (size - 1) * elements * 4);
+    EXPECT_EQ(sent.messages, sizes.layers * 3 * (size - 1) * size);
   }
 }
 
@@ -178,9 +178,9 @@ TEST_F(SequenceTest, ActivationsTakeWhatTheFormulaSays) {
     trainee.step();
     ledger.reset_peaks();
     trainee.step();
-    const std::int64_t whole_batch = 2 * 4 * rows * Gpt2Tiny::kPositions;
+    const std::int64_t whole_batch = 2 * 4 * rows * TinyModel::kPositions;
     EXPECT_EQ(ledger.peak(Purpose::activations) - whole_batch,
-              trainee.model().activation_bytes(rows, Gpt2Tiny::kPositions));
+              trainee.model().activation_bytes(rows, TinyModel::kPositions));
   }
 }
 
@@ -211,7 +211,7 @@ TEST(SequenceShares, WhatSendsLessIsChosen) {
         if (ranks * kv_heads != kv_heads + heads) {
           EXPECT_EQ(ring_traffic.forward < all_to_all.forward, ranks * kv_heads < kv_heads + heads);
         }
-        const bool rings = heads < ranks || 3 * ranks * kv_heads < 2 * (kv_heads + heads);
+        const bool rings = kv_heads < ranks || 3 * ranks * kv_heads < 2 * (kv_heads + heads);
         EXPECT_EQ(nn::choose_attention(automatic, ranks, heads, kv_heads), rings ? ring : ulysses)
             << ranks << " ranks, heads " << heads << "/" << kv_heads;
       }
@@ -220,7 +220,7 @@ TEST(SequenceShares, WhatSendsLessIsChosen) {
 
 TEST(SequenceShares, SizesThatCannotBeSplitAreNamed) {
   constexpr auto kUlysses = SequenceAttention::ulysses;
-  const Gpt2Tiny tiny;
+  const TinyModel tiny;
   test::expect_error(Code::invalid_config, {"mesh.sequence is 5", "model.n_head is 4", "1 to 4"},
                      [&] { tiny.model({.sequence = {.size = 5, .attention = kUlysses}}); });
   test::expect_error(
@@ -234,7 +234,7 @@ TEST(SequenceShares, SizesThatCannotBeSplitAreNamed) {
 }
 
 TEST(SequenceShares, WithoutItsGroupAModelOnlyHasShapes) {
-  const Gpt2Tiny tiny;
+  const TinyModel tiny;
   const auto model = tiny.model({.sequence = {.size = 2}});
   EXPECT_EQ(model->parameter_count(), tiny.model()->parameter_count());
   test::expect_error(Code::invalid_argument, {"sequence axis without its group"}, [&] {

@@ -14,15 +14,15 @@
 #include "tessera/parallel/model_state.hpp"
 
 #include "support/expect_error.hpp"
-#include "support/gpt2_tiny.hpp"
 #include "support/temporary_folder.hpp"
 #include "support/test_device.hpp"
+#include "support/tiny_model.hpp"
 
 namespace tessera::engine {
 namespace {
 
 using test::expect_error;
-using test::Gpt2Tiny;
+using test::TinyModel;
 
 EngineOptions options_of(int stage, DType dtype = DType::fp32) {
   EngineOptions options;
@@ -72,9 +72,9 @@ class Trial {
 
  private:
   std::span<nn::Batch> next_batches() {
-    const std::int64_t row = engine_.group().rank() % Gpt2Tiny::kRows;
+    const std::int64_t row = engine_.group().rank() % TinyModel::kRows;
     batches_.clear();
-    batches_.push_back(tiny_.batch(static_cast<int>(engine_.step() % Gpt2Tiny::kSteps), row, 1));
+    batches_.push_back(tiny_.batch(static_cast<int>(engine_.step() % TinyModel::kSteps), row, 1));
     return batches_;
   }
   void load(const std::vector<float>& values) {
@@ -83,7 +83,7 @@ class Trial {
     engine_.optimizer().finish_load();
   }
 
-  Gpt2Tiny tiny_;
+  TinyModel tiny_;
   std::unique_ptr<nn::Model> model_;
   Engine engine_;
   std::vector<nn::Batch> batches_;

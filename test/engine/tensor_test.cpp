@@ -21,7 +21,7 @@ bool is_key_bias(const std::string& name, std::int64_t element, std::int64_t ele
   return name.ends_with("c_attn.bias") && element * 3 / elements == 1;
 }
 
-void expect_final_weights(MeshTrainee& trainee, const Gpt2Tiny& tiny) {
+void expect_final_weights(MeshTrainee& trainee, const TinyModel& tiny) {
   int index = 0;
   for (const auto& [name, parameter] : trainee.model().parameters()) {
     const auto expected = tiny.doubles("final.fp64." + name);
@@ -47,7 +47,7 @@ TEST_F(TensorTest, FollowsTheReferenceCurveInEveryStage) {
       const MeshTrial trial{.mesh = mesh, .stage = stage};
       SCOPED_TRACE(trial.to_string());
       MeshTrainee trainee(world(), tiny_, trial);
-      expect_near(train(trainee, Gpt2Tiny::kSteps), reference_curve(), 1e-5);
+      expect_near(train(trainee, TinyModel::kSteps), reference_curve(), 1e-5);
       expect_final_weights(trainee, tiny_);
     }
 }
@@ -87,10 +87,10 @@ TEST_F(TensorTest, SharedInputsChangeNoBitAndTakeAShare) {
       MeshTrainee shared(world(), tiny_, trial);
       train(whole, 2);
       train(shared, 1);
-      const nn::Gpt2Config& config = shared.model().config();
+      const nn::DecoderSizes& sizes = shared.sizes();
       const std::int64_t tokens = shared.batch().ids.numel();
-      const std::int64_t input = tokens * config.n_embd * static_cast<std::int64_t>(size_of(dtype));
-      EXPECT_EQ(gathered_by_a_step(shared), config.n_layer * (mesh.tensor - 1) * input);
+      const std::int64_t input = tokens * sizes.width * static_cast<std::int64_t>(size_of(dtype));
+      EXPECT_EQ(gathered_by_a_step(shared), sizes.layers * (mesh.tensor - 1) * input);
       EXPECT_EQ(shared.checksum(), whole.checksum());
       if (!testing::test_device().is_cpu()) continue;
       MemoryLedger& ledger = memory_ledger(Device{});
@@ -161,7 +161,7 @@ TEST_F(TensorTest, StagesGiveTheSameBitsAndCopiesStayTheSame) {
 
 TEST_F(TensorTest, ACheckpointFitsAnyMesh) {
   std::vector<MeshShape> all = tensor_meshes();
-  if (world().size() <= Gpt2Tiny::kRows) all.push_back({1, world().size(), 1, 1});
+  if (world().size() <= TinyModel::kRows) all.push_back({1, world().size(), 1, 1});
   expect_checkpoints_fit(all);
 }
 
@@ -174,11 +174,11 @@ TEST_F(TensorTest, TrafficEqualsTheFormulas) {
     trainee.step();
     const std::int64_t bytes = group.traffic().count("all_reduce").bytes;
     const Traffic::Pause pause(group.traffic());
-    const nn::Gpt2Config& config = trainee.model().config();
+    const nn::DecoderSizes& sizes = trainee.sizes();
     const std::int64_t tokens = trainee.batch().ids.numel();
     // Two in each direction and layer, the embedding's and that of the head's input; three numbers
     // a token for the loss.
-    const std::int64_t states = (4 * config.n_layer + 2) * tokens * config.n_embd * 4;
+    const std::int64_t states = (4 * sizes.layers + 2) * tokens * sizes.width * 4;
     const std::int64_t loss = 3 * tokens * 4;
     EXPECT_EQ(group.all_reduce_scalar(bytes, Reduction::sum),
               2 * (mesh.tensor - 1) * (states + loss));
@@ -195,13 +195,13 @@ TEST_F(TensorTest, EvaluationIsThatOfOneRank) {
 }
 
 TEST(TensorShares, SizesThatCannotBeSplitAreNamed) {
-  const Gpt2Tiny tiny;
+  const TinyModel tiny;
   test::expect_error(Code::invalid_config, {"mesh.tensor is 5", "model.n_head is 4", "1 to 4"},
                      [&] { tiny.model({.tensor = {.size = 5}}); });
 }
 
 TEST(TensorShares, WithoutItsGroupAModelOnlyHasShapes) {
-  const Gpt2Tiny tiny;
+  const TinyModel tiny;
   const auto model = tiny.model({.tensor = {.size = 2}});
   EXPECT_EQ(model->parameter_count(), tiny.model()->parameter_count());
   test::expect_error(Code::invalid_argument, {"without its group"}, [&] {

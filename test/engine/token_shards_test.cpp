@@ -49,13 +49,13 @@ TEST_F(TokenShardsTest, FollowTheReferenceCurve) {
     trial.model.sequence_parallel = true;
     SCOPED_TRACE(trial.to_string());
     MeshTrainee trainee(world(), tiny_, trial);
-    expect_near(train(trainee, Gpt2Tiny::kSteps), reference_curve(), 1e-5);
+    expect_near(train(trainee, TinyModel::kSteps), reference_curve(), 1e-5);
   }
 }
 
 TEST_F(TokenShardsTest, MicroBatchesAddUp) {
   for (MeshTrial trial : trials()) {
-    if (Gpt2Tiny::kRows % trial.mesh.data != 0) continue;  // as many on every rank
+    if (TinyModel::kRows % trial.mesh.data != 0) continue;  // as many on every rank
     for (const int stage : {1, 3}) {
       trial.stage = stage;
       trial.rows_apart = true;
@@ -110,9 +110,9 @@ TEST_F(TokenShardsTest, TrafficEqualsTheFormulas) {
     SCOPED_TRACE(trial.to_string());
     MeshTrainee trainee(world(), tiny_, trial);
     const auto sent = traffic_of_a_step(trainee);
-    const nn::Gpt2Config& config = trainee.model().config();
-    const std::int64_t tokens = trainee.batch().ids.numel(), layers = config.n_layer;
-    const std::int64_t others = trial.mesh.tensor - 1, state = tokens * config.n_embd * 4;
+    const nn::DecoderSizes& sizes = trainee.sizes();
+    const std::int64_t tokens = trainee.batch().ids.numel(), layers = sizes.layers;
+    const std::int64_t others = trial.mesh.tensor - 1, state = tokens * sizes.width * 4;
     // Of a layer, two of each in each direction, and the inputs of two products gathered again; of
     // embedding and head one in one direction.
     const std::int64_t again = trial.model.recompute == nn::Recompute::full ? 2 : 0;
@@ -122,7 +122,7 @@ TEST_F(TokenShardsTest, TrafficEqualsTheFormulas) {
     EXPECT_EQ(sent.at("reduce_scatter").bytes, scatters * others * state);
     EXPECT_EQ(sent.at("reduce_scatter").messages, scatters * others * trial.mesh.tensor);
     // Weight and bias of each norm; three numbers a token for the loss.
-    const std::int64_t norms = (2 * layers + 1) * 2 * config.n_embd * 4;
+    const std::int64_t norms = (2 * layers + 1) * 2 * sizes.width * 4;
     EXPECT_EQ(sent.at("all_reduce").bytes, 2 * others * (norms + 3 * tokens * 4));
     EXPECT_EQ(sent.at("all_reduce").messages,
               2 * others * trial.mesh.tensor * (2 * layers + 1 + 2));

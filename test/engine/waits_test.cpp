@@ -15,13 +15,13 @@
 #include "tessera/parallel/model_state.hpp"
 
 #include "device/cuda/wait_hook.hpp"
-#include "support/gpt2_tiny.hpp"
 #include "support/missing_waits.hpp"
+#include "support/tiny_model.hpp"
 
 namespace tessera::engine {
 namespace {
 
-using test::Gpt2Tiny;
+using test::TinyModel;
 
 /// Steps ahead of their outcomes, with buckets so small that several are under way, and an
 /// evaluation.
@@ -40,7 +40,7 @@ class Steps {
     parallel::load_parameters(*model_, engine_->optimizer(), tiny_.weights());
   }
   void start() {
-    const std::int64_t row = engine_->group().rank() % Gpt2Tiny::kRows;
+    const std::int64_t row = engine_->group().rank() % TinyModel::kRows;
     std::vector<nn::Batch> micro;
     for (int m = 0; m < micro_batches_; ++m)
       micro.push_back(tiny_.batch(static_cast<int>(engine_->step()), row, 1));
@@ -64,17 +64,17 @@ class Steps {
  private:
   double evaluate() {
     return parallel::evaluate(
-               *model_, engine_->hooks(), engine_->group(), 4, Gpt2Tiny::kPositions, 2,
+               *model_, engine_->hooks(), engine_->group(), 4, TinyModel::kPositions, 2,
                [&](std::int64_t row, std::int32_t* inputs, std::int32_t* targets) {
                  const nn::Batch batch = tiny_.batch(0, row, 1);
-                 std::copy_n(batch.ids.as<std::int32_t>(), Gpt2Tiny::kPositions, inputs);
-                 std::copy_n(batch.targets.as<std::int32_t>(), Gpt2Tiny::kPositions, targets);
+                 std::copy_n(batch.ids.as<std::int32_t>(), TinyModel::kPositions, inputs);
+                 std::copy_n(batch.targets.as<std::int32_t>(), TinyModel::kPositions, targets);
                },
                engine_->stream())
         .loss();
   }
 
-  Gpt2Tiny tiny_;
+  TinyModel tiny_;
   std::unique_ptr<nn::Model> model_;
   int micro_batches_;
   std::unique_ptr<Engine> engine_;

@@ -14,8 +14,8 @@
 #include "tessera/comm/runtime.hpp"
 
 #include "support/expect_error.hpp"
-#include "support/gpt2_tiny.hpp"
 #include "support/temporary_folder.hpp"
+#include "support/tiny_model.hpp"
 
 namespace tessera::inference {
 namespace {
@@ -25,7 +25,7 @@ namespace fs = std::filesystem;
 
 class ConvertTest : public ::testing::Test {
  protected:
-  ConvertTest() {
+  explicit ConvertTest(const std::string& model = "gpt2-tiny") : tiny(model) {
     set_threads(1);
     if (runtime.rank() == 0) own_folder = std::make_unique<test::TemporaryFolder>();
     folder = world().broadcast_text(own_folder ? own_folder->path() : "", 0);
@@ -70,7 +70,7 @@ class ConvertTest : public ::testing::Test {
   }
 
   Runtime runtime;
-  test::Gpt2Tiny tiny;
+  test::TinyModel tiny;
   std::unique_ptr<test::TemporaryFolder> own_folder;
   std::string folder;
 };
@@ -100,6 +100,18 @@ TEST_F(ConvertTest, BothDirectionsGiveTheReferenceLogits) {
     EXPECT_GT(report.files, 3);
     expect_reference_logits(name, dtype);
   }
+}
+
+class LlamaConvertTest : public ConvertTest {
+ protected:
+  LlamaConvertTest() : ConvertTest("llama-tiny") {}
+};
+
+TEST_F(LlamaConvertTest, BothDirectionsGiveTheReferenceLogits) {
+  expect_reference_logits(imported(), DType::fp32);
+  const auto out = export_model(world(), locate_model(*this / "a.h5"), *this / "out");
+  EXPECT_EQ(out.tensors, 30);
+  expect_reference_logits(*this / "out", DType::fp32);
 }
 
 TEST_F(ConvertTest, TheCheckpointIsWeightsAndTheModelsText) {
@@ -166,8 +178,8 @@ TEST_F(ConvertTest, WhatCannotBeConvertedIsNamed) {
                [&] { import_model(world(), locate_model(tiny.folder()), folder); });
 
   ModelLocation source = locate_model(file);
-  source.model_json = R"({"model_type": "llama"})";
-  expect_error(Code::not_supported, {file, "llama"},
+  source.model_json = R"({"model_type": "mixtral"})";
+  expect_error(Code::not_supported, {file, "mixtral"},
                [&] { export_model(world(), source, *this / "out"); });
   source.model_json = "";
   expect_error(Code::invalid_config, {file, "JSON"},

@@ -10,13 +10,13 @@
 #include "tessera/comm/runtime.hpp"
 
 #include "support/expect_error.hpp"
-#include "support/gpt2_tiny.hpp"
 #include "support/test_device.hpp"
+#include "support/tiny_model.hpp"
 
 namespace tessera::inference {
 namespace {
 
-std::vector<std::int32_t> first_ids(const test::Gpt2Tiny& tiny, std::int64_t count) {
+std::vector<std::int32_t> first_ids(const test::TinyModel& tiny, std::int64_t count) {
   const Tensor ids = tiny.batch(0, 0, 1).ids;
   return {ids.as<std::int32_t>(), ids.as<std::int32_t>() + count};
 }
@@ -25,7 +25,7 @@ class GeneratorTest : public ::testing::Test {
  protected:
   void SetUp() override { set_threads(1); }
   Runtime runtime;
-  test::Gpt2Tiny tiny;
+  test::TinyModel tiny;
   ServedModel served{runtime.world(), locate_model(tiny.folder()), DType::fp32,
                      testing::test_device()};
 };

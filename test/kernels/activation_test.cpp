@@ -131,5 +131,40 @@ TEST_P(ActivationTest, ExtremeInputs) {
   EXPECT_EQ(y[2], infinity);
 }
 
+TEST_P(ActivationTest, GatesAnotherArray) {
+  const std::int64_t count = 203;
+  const auto gate = testing::random_array(dtype(), count, 5, 3);
+  const auto up = testing::random_array(dtype(), count, 6, 3);
+  const auto dy = testing::random_array(dtype(), count, 7, 3);
+  auto y = testing::filled_array(dtype(), count, 77);
+  on_device::gated_activation_forward({.gate = gate.data(),
+                                       .up = up.data(),
+                                       .y = y.data(),
+                                       .count = count,
+                                       .function = function(),
+                                       .dtype = dtype()});
+  // In place, as the tape does.
+  auto dgate = gate, dup = up;
+  on_device::gated_activation_backward({.dy = dy.data(),
+                                        .gate = dgate.data(),
+                                        .up = dup.data(),
+                                        .dgate = dgate.data(),
+                                        .dup = dup.data(),
+                                        .count = count,
+                                        .function = function(),
+                                        .dtype = dtype()});
+  const auto x = gate.values(), factor = up.values(), g = dy.values();
+  const double unit = dtype() == DType::fp32 ? 0x1p-20 : 0x1p-8;
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    const double h = 1e-5, value = reference(function(), x[i]);
+    const double slope =
+        (reference(function(), x[i] + h) - reference(function(), x[i] - h)) / (2 * h);
+    EXPECT_NEAR(y.values()[i], value * factor[i], unit * (1 + std::abs(value * factor[i])));
+    EXPECT_NEAR(dup.values()[i], g[i] * value, unit * (1 + std::abs(g[i] * value)));
+    const double expected = g[i] * factor[i] * slope;
+    EXPECT_NEAR(dgate.values()[i], expected, unit * (4 + std::abs(expected)));
+  }
+}
+
 }  // namespace
 }  // namespace tessera::kernels

@@ -23,7 +23,7 @@ TEST(Model, IsChosenByType) {
   EXPECT_EQ(model->parameter_count(), 10 * 4 + 6 * 4 + (12 * 16 + 13 * 4) + 8);
   EXPECT_THROW(make_model("{}", {}), Error);
   EXPECT_THROW(make_model("nothing", {}), Error);
-  EXPECT_THROW(make_model(R"({"model_type": "llama"})", {}), Error);
+  EXPECT_THROW(make_model(R"({"model_type": "falcon"})", {}), Error);
   EXPECT_THROW(make_model(kTiny, {.dtype = DType::fp64}), Error);
   EXPECT_THROW(parse_recompute("some"), Error);
 }

@@ -8,6 +8,7 @@
 #include <gtest/gtest.h>
 
 #include "tessera/nn/models/gpt2.hpp"
+#include "tessera/nn/models/llama.hpp"
 
 namespace tessera::planning {
 namespace {
@@ -97,8 +98,29 @@ nn::Gpt2Config small_model() {
   return config;
 }
 
-TEST(ForecastTest, ParametersAndActivationsAreThoseOfTheModel) {
-  const Workload work = small_workload();
+nn::LlamaConfig small_llama() {
+  nn::LlamaConfig config;
+  config.num_hidden_layers = 4;
+  config.hidden_size = 64;
+  config.intermediate_size = 256;
+  config.num_attention_heads = 4;
+  config.num_key_value_heads = 2;
+  config.max_position_embeddings = 32;
+  config.vocab_size = 128;
+  return config;
+}
+
+Workload llama_workload() {
+  Workload work = small_workload();
+  work.model.positions = 0;
+  work.model.kv_heads = 2;
+  work.model.gated = true;
+  work.model.biased = work.model.tied = false;
+  return work;
+}
+
+template <typename Model, typename Config>
+void expect_sizes_of_the_model(const Workload& work, const Config& config) {
   for (const int tensor : {1, 2, 4})
     for (const bool token_shards : {false, true})
       for (const auto& [ours, theirs, every] : {std::tuple{Recompute::none, nn::Recompute::none, 1},
@@ -111,7 +133,7 @@ TEST(ForecastTest, ParametersAndActivationsAreThoseOfTheModel) {
         options.recompute_every = every;
         options.sequence_parallel = token_shards;
         options.tensor.size = tensor;
-        const nn::Gpt2 model(small_model(), options);
+        const Model model(config, options);
         Layout layout;
         layout.mesh = {1, 2, 1, tensor};
         layout.micro_batch = 2;
@@ -120,14 +142,31 @@ TEST(ForecastTest, ParametersAndActivationsAreThoseOfTheModel) {
         layout.sequence_parallel = token_shards;
         const Forecast found = forecast(work, find_machine("h100"), layout);
         EXPECT_EQ(found.memory.activations, model.activation_bytes(2, 32));
-        EXPECT_EQ(work.model.parameters(), nn::Gpt2(small_model(), {}).parameter_count());
+        EXPECT_EQ(work.model.parameters(), Model(config, {}).parameter_count());
       }
+}
+
+TEST(ForecastTest, ParametersAndActivationsAreThoseOfTheModel) {
+  expect_sizes_of_the_model<nn::Gpt2>(small_workload(), small_model());
+  expect_sizes_of_the_model<nn::Llama>(llama_workload(), small_llama());
 }
 
 TEST(ForecastTest, FlopsAreThoseOfTheModel) {
   const Workload work = small_workload();
   const nn::Gpt2 model(small_model(), {});
   EXPECT_EQ(static_cast<std::int64_t>(work.model_flops()), model.training_flops(8, 32));
+  EXPECT_EQ(static_cast<std::int64_t>(llama_workload().model_flops()),
+            nn::Llama(small_llama(), {}).training_flops(8, 32));
+}
+
+TEST(ForecastTest, HoldersOfAHeadSendEachOtherItsGradients) {
+  const Workload work = llama_workload();
+  Layout layout;
+  layout.mesh = {1, 2, 1, 4};
+  layout.micro_batch = 2;  // 2 micro-batches
+  const Forecast found = forecast(work, find_machine("h100"), layout);
+  const double state = 2 * 32 * 64 * 4, all_reduces = 2 * (4 * 4 + 2) * 2 * 3.0 / 4 * state;
+  EXPECT_EQ(found.traffic.tensor, all_reduces + 2 * 4 * 2 * 64 * 16 * 4);
 }
 
 TEST(ForecastTest, TrafficFollowsTheFormulas) {

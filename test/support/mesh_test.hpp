@@ -37,6 +37,7 @@ inline void expect_near(const Curve& found, const Curve& expected, double tolera
 /// All members are collective.
 class MeshTest : public ::testing::Test {
  protected:
+  explicit MeshTest(const std::string& model = "gpt2-tiny") : tiny_(model) {}
   void SetUp() override {
     set_threads(1);
     if (!testing::test_device().is_cpu()) world().open_device(testing::test_device());
@@ -54,7 +55,7 @@ class MeshTest : public ::testing::Test {
     std::vector<MeshShape> list;
     for (int tensor = 2; tensor <= kHeads; ++tensor) {
       const int data = world().size() / tensor;
-      if (world().size() % tensor == 0 && data <= Gpt2Tiny::kRows)
+      if (world().size() % tensor == 0 && data <= TinyModel::kRows)
         list.push_back({1, data, 1, tensor});
     }
     return list;
@@ -88,11 +89,11 @@ class MeshTest : public ::testing::Test {
   parallel::EvaluationResult evaluate(MeshTrainee& trainee) {
     return parallel::evaluate(
         trainee.model(), trainee.engine().hooks(), trainee.engine().group(), 7,
-        Gpt2Tiny::kPositions, 2,
+        TinyModel::kPositions, 2,
         [&](std::int64_t row, std::int32_t* inputs, std::int32_t* targets) {
           const nn::Batch batch = tiny_.batch(row / 4, row % 4, 1);
-          std::copy_n(batch.ids.as<std::int32_t>(), Gpt2Tiny::kPositions, inputs);
-          std::copy_n(batch.targets.as<std::int32_t>(), Gpt2Tiny::kPositions, targets);
+          std::copy_n(batch.ids.as<std::int32_t>(), TinyModel::kPositions, inputs);
+          std::copy_n(batch.targets.as<std::int32_t>(), TinyModel::kPositions, targets);
         },
         trainee.engine().stream());
   }
@@ -150,7 +151,7 @@ class MeshTest : public ::testing::Test {
   }
 
   Runtime runtime_;
-  const Gpt2Tiny tiny_;
+  const TinyModel tiny_;
 
  private:
   static MeshTrial with_stage(MeshTrial trial, int stage) {

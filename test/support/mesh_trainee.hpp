@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The GPT-2 of Gpt2Tiny, trained on any mesh.
+// A TinyModel, trained on any mesh.
 #pragma once
 
 #include <algorithm>
@@ -9,15 +9,16 @@
 #include <vector>
 
 #include <fmt/format.h>
+#include <nlohmann/json.hpp>
 
 #include "tessera/comm/mesh.hpp"
 #include "tessera/engine/engine.hpp"
-#include "tessera/nn/models/gpt2.hpp"
+#include "tessera/nn/models/decoder.hpp"
 #include "tessera/parallel/model_state.hpp"
 #include "tessera/parallel/pipeline_stages.hpp"
 
-#include "support/gpt2_tiny.hpp"
 #include "support/test_device.hpp"
+#include "support/tiny_model.hpp"
 
 namespace tessera::test {
 
@@ -36,17 +37,19 @@ struct MeshTrial {
   double dropout = 0;
   double clipping = 1.0;
   bool plain_descent = false;  // large steps of SGD alone: what is subtracted shows the gradients
-  bool tied = true;
-  int layers = 0;  // 0: those of the reference, and its weights if tied; else weights are drawn
-  std::int64_t inner = 0;                         // with `layers`: 0: four times the width
-  std::int64_t positions = Gpt2Tiny::kPositions;  // of each row, from its first on
+  std::optional<bool> tied{};  // as the reference
+  int layers =
+      0;  // 0: those of the reference; weights are its own, or drawn where anything differs
+  std::int64_t inner = 0;                          // with `layers`: 0: four times the width
+  std::int64_t positions = TinyModel::kPositions;  // of each row, from its first on
 
   std::string to_string() const {
     return fmt::format("{}{}, {} attention, stage {}, {}, {}, recompute {}/{}, dropout {}, tied {}",
                        mesh.to_string(), model.sequence_parallel ? ", token shards" : "",
                        nn::to_string(model.sequence.attention), stage, parallel::to_string(kind),
                        tessera::to_string(model.dtype), static_cast<int>(model.recompute),
-                       model.recompute_every, dropout, tied);
+                       model.recompute_every, dropout,
+                       tied ? (*tied ? "true" : "false") : "as it is");
   }
 };
 
@@ -69,17 +72,13 @@ inline nn::Batch shortened(const nn::Batch& batch, std::int64_t positions) {
 /// members that train or read weights.
 class MeshTrainee {
  public:
-  MeshTrainee(Communicator& world, const Gpt2Tiny& tiny, const MeshTrial& trial)
+  MeshTrainee(Communicator& world, const TinyModel& tiny, const MeshTrial& trial)
       : tiny_(tiny), trial_(trial), mesh_(world, trial.mesh) {
-    nn::Gpt2Config config = nn::Gpt2Config::from_json(tiny.model()->config_json(), false);
-    config.embd_pdrop = config.attn_pdrop = config.resid_pdrop = trial.dropout;
-    config.tie_word_embeddings = trial.tied;
-    if (trial.layers > 0) config.n_layer = trial.layers;
-    if (trial.inner > 0) config.n_inner = trial.inner;
-    model_ = std::make_unique<nn::Gpt2>(config, model_options());
+    model_ = nn::make_model(config_of(tiny.model()->config_json()), model_options());
     if (trial.mesh.pipeline > 1) take_stages();
     engine_.emplace(mesh_.group("data+sequence"), *model_, engine_options());
-    if (trial.tied && trial.layers == 0)
+    if (nlohmann::json::parse(model_->config_json()) ==
+        nlohmann::json::parse(tiny.model()->config_json()))
       parallel::load_parameters(*model_, engine_->optimizer(), tiny.weights());
     else
       parallel::initialize(*model_, engine_->optimizer(), 7);
@@ -114,13 +113,26 @@ class MeshTrainee {
 
   std::uint64_t checksum() { return parallel::weights_checksum(*model_, engine_->optimizer()); }
   engine::Engine& engine() { return *engine_; }
-  nn::Gpt2& model() { return *model_; }
+  nn::Model& model() { return *model_; }
+  const nn::DecoderSizes& sizes() const { return dynamic_cast<nn::Decoder&>(*model_).sizes(); }
   Mesh& mesh() { return mesh_; }
   int micro_batches() const {
-    return rows_apart() ? static_cast<int>(Gpt2Tiny::kRows) / mesh_.size("data") : 1;
+    return rows_apart() ? static_cast<int>(TinyModel::kRows) / mesh_.size("data") : 1;
   }
 
  private:
+  /// The model's with what the trial changes.
+  std::string config_of(const std::string& reference) const {
+    auto config = nlohmann::json::parse(reference);
+    const bool is_gpt2 = config["model_type"] == "gpt2";
+    for (const char* key : {"embd_pdrop", "attn_pdrop", "resid_pdrop"})
+      if (is_gpt2) config[key] = trial_.dropout;
+    if (!is_gpt2) config["attention_dropout"] = trial_.dropout;
+    if (trial_.tied) config["tie_word_embeddings"] = *trial_.tied;
+    if (trial_.layers > 0) config[is_gpt2 ? "n_layer" : "num_hidden_layers"] = trial_.layers;
+    if (trial_.inner > 0) config[is_gpt2 ? "n_inner" : "intermediate_size"] = trial_.inner;
+    return config.dump();
+  }
   std::vector<float> own_values(int index) {
     const zero::Range owned = engine_->optimizer().owned(index);
     std::vector<float> values(static_cast<std::size_t>(owned.count));
@@ -130,7 +142,7 @@ class MeshTrainee {
   bool rows_apart() const { return trial_.rows_apart || trial_.mesh.pipeline > 1; }
   Interval rows() const {
     const int ranks = engine_->data_ranks(), rank = engine_->data_rank();
-    return {Gpt2Tiny::kRows * rank / ranks, Gpt2Tiny::kRows * (rank + 1) / ranks};
+    return {TinyModel::kRows * rank / ranks, TinyModel::kRows * (rank + 1) / ranks};
   }
 
   nn::ModelOptions model_options() {
@@ -174,11 +186,11 @@ class MeshTrainee {
     ties_ = parallel::take_stages(*model_, line, shape, cuts);
   }
 
-  const Gpt2Tiny& tiny_;
+  const TinyModel& tiny_;
   MeshTrial trial_;
   Mesh mesh_;
   parallel::TieGroups ties_;
-  std::unique_ptr<nn::Gpt2> model_;
+  std::unique_ptr<nn::Model> model_;
   std::optional<engine::Engine> engine_;
   std::vector<std::vector<float>> start_;  // own values of each parameter
 };

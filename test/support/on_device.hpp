@@ -118,6 +118,24 @@ inline void activation_backward(ActivationBackward args) {
   mirror.run([&](const Stream& stream) { kernels::activation_backward(stream, args); });
 }
 
+inline void gated_activation_forward(GatedActivationForward args) {
+  Mirror mirror;
+  mirror(args.gate, args.count, args.dtype);
+  mirror(args.up, args.count, args.dtype);
+  mirror(args.y, args.count, args.dtype);
+  mirror.run([&](const Stream& stream) { kernels::gated_activation_forward(stream, args); });
+}
+
+inline void gated_activation_backward(GatedActivationBackward args) {
+  Mirror mirror;
+  mirror(args.dy, args.count, args.dtype);
+  mirror(args.gate, args.count, args.dtype);
+  mirror(args.up, args.count, args.dtype);
+  mirror(args.dgate, args.count, args.dtype);
+  mirror(args.dup, args.count, args.dtype);
+  mirror.run([&](const Stream& stream) { kernels::gated_activation_backward(stream, args); });
+}
+
 /// The arrays that both update rules have.
 template <typename Update>
 void mirror_update(Mirror& mirror, Update& args) {

@@ -75,9 +75,14 @@ std::string model_line(const Run& run) {
   if (!model.is_object()) return "";
   std::string line = model.value("model_type", "model");
   for (const auto& [key, words] : {std::pair{"n_layer", "layers"},
+                                   {"num_hidden_layers", "layers"},
                                    {"n_embd", "wide"},
+                                   {"hidden_size", "wide"},
                                    {"n_head", "heads"},
+                                   {"num_attention_heads", "heads"},
+                                   {"num_key_value_heads", "of keys and values"},
                                    {"n_positions", "positions"},
+                                   {"max_position_embeddings", "positions"},
                                    {"vocab_size", "tokens in the vocabulary"}})
     if (model.contains(key)) line += fmt::format(" · {} {}", model[key].dump(), words);
   return line;

@@ -9,8 +9,8 @@
 
 namespace tessera::autograd {
 
-/// self_attention() of rows that the ranks of a group share: qkv [batch, own tokens, 3 * width] ->
-/// [batch, own tokens, width]. Queries stay; the keys and values of each rank pass by all others,
+/// self_attention() of rows that the ranks of a group share: qkv and result are of the own
+/// tokens. Queries stay; the keys and values of each rank pass by all others,
 /// while they compute with those of the rank before, and in the backward pass once more, with their
 /// gradients behind them. A query sees what lies before it, so shards that take a piece from the
 /// beginning and one from the end of a row give all ranks the same work. `options` are those of the

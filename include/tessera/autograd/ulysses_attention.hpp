@@ -10,11 +10,11 @@
 
 namespace tessera::autograd {
 
-/// self_attention() of rows that the ranks of a group share: qkv [batch, own tokens, 3 * width] ->
-/// [batch, own tokens, width]. Ranks exchange their tokens' part of all heads for all tokens' part
-/// of some heads, and back; the first heads % ranks ranks have one head more. `options` are those
-/// of the whole rows. Collective, also in the backward pass. Errors: invalid_argument if there are
-/// fewer heads than ranks, or the tokens are not the shards'.
+/// self_attention() of rows that the ranks of a group share: qkv and result are of the own
+/// tokens. Ranks exchange their tokens' part of all heads for all tokens' part of some heads, and
+/// back; the first kv_heads % ranks ranks have one key head more, each with its query heads.
+/// `options` are those of the whole rows. Collective, also in the backward pass. Errors:
+/// invalid_argument if there are fewer key heads than ranks, or the tokens are not the shards'.
 Value ulysses_attention(Tape& tape, const Value& qkv, const SelfAttention& options,
                         const std::shared_ptr<const SequenceShards>& shards);
 

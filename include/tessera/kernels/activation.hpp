@@ -32,4 +32,28 @@ struct ActivationBackward {
 };
 void activation_backward(const Stream& stream, const ActivationBackward& args);
 
+/// y = f(gate) * up.
+struct GatedActivationForward {
+  const void* gate;
+  const void* up;
+  void* y;
+  std::int64_t count;
+  Activation function;
+  DType dtype;
+};
+void gated_activation_forward(const Stream& stream, const GatedActivationForward& args);
+
+/// dgate = dy * up * f'(gate), dup = dy * f(gate); they may be gate and up.
+struct GatedActivationBackward {
+  const void* dy;
+  const void* gate;
+  const void* up;
+  void* dgate;
+  void* dup;
+  std::int64_t count;
+  Activation function;
+  DType dtype;
+};
+void gated_activation_backward(const Stream& stream, const GatedActivationBackward& args);
+
 }  // namespace tessera::kernels

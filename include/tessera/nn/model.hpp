@@ -168,8 +168,8 @@ class Network {
   /// Errors: invalid_argument.
   explicit Network(const ModelOptions& options);
   /// To be called when units_ are complete. In each unit what is split over the tensor axis comes
-  /// first: what every rank of it has alike counts on the first only (Parameter::counted), and a
-  /// norm sums over a leading range.
+  /// first, then what is held by several, then the rest, which counts on the first rank only
+  /// (Parameter::counted): a norm sums over a leading range.
   void arrange_for_tensor_axis();
   /// The units of pipeline().own; by itself unit i is layer i.
   virtual std::vector<Unit> units_of_stages();

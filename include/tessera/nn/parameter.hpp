@@ -25,6 +25,9 @@ struct Parameter : autograd::Weight {
   Initialization initialization;
   /// False: a copy of what another rank answers for, in norms, checksums and checkpoints.
   bool counted = true;
+  /// Of what is split over the tensor axis: neighbouring ranks may have the same part. The same on
+  /// all ranks of the axis.
+  bool held_by_several = false;
 
   Parameter() = default;
   Parameter(Partition part, Initialization start)

@@ -32,7 +32,8 @@ struct AttentionTraffic {
 AttentionTraffic attention_traffic(SequenceAttention attention, int ranks, std::int64_t heads,
                                    std::int64_t kv_heads);
 
-/// `asked`, or the way that sends less in a training step; the ring where there are too few heads.
+/// `asked`, or the way that sends less in a training step; the ring where there are fewer key heads
+/// than ranks.
 SequenceAttention choose_attention(SequenceAttention asked, int ranks, std::int64_t heads,
                                    std::int64_t kv_heads);
 

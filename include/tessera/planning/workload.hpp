@@ -8,8 +8,9 @@
 
 namespace tessera::planning {
 
-/// A GPT-2-like transformer: every layer has attention of `heads` heads and two projections of the
-/// width `inner`.
+/// A transformer of equal layers. As it stands one like GPT-2: as many heads of keys and values,
+/// two projections of the width `inner`, biases and LayerNorms with theirs, a head tied to the
+/// table.
 struct TransformerShape {
   std::int64_t layers = 0;
   std::int64_t hidden = 0;
@@ -17,11 +18,23 @@ struct TransformerShape {
   std::int64_t inner = 0;
   std::int64_t vocabulary = 0;
   std::int64_t positions = 0;  ///< rows of the position embedding; 0: none
+  std::int64_t kv_heads = 0;   ///< 0: as many as heads
+  std::int64_t head_dim = 0;   ///< 0: hidden / heads
+  bool gated = false;          ///< three projections of the width `inner`
+  bool biased = true;          ///< without biases norms are RMSNorms
+  bool tied = true;            ///< the head multiplies with the embedding's table
 
+  std::int64_t key_heads() const { return kv_heads > 0 ? kv_heads : heads; }
+  std::int64_t head_size() const { return head_dim > 0 ? head_dim : hidden / heads; }
+  std::int64_t query_width() const { return heads * head_size(); }
+  std::int64_t key_width() const { return key_heads() * head_size(); }
+  std::int64_t projections() const { return gated ? 3 : 2; }
+  /// Elements of a norm.
+  std::int64_t norm_parameters() const { return (biased ? 2 : 1) * hidden; }
   std::int64_t layer_parameters() const;
-  /// Token and position embedding; the head is tied to it.
+  /// Token and position embedding.
   std::int64_t embedding_parameters() const;
-  /// Everything, with the last norm.
+  /// Everything, with the last norm, and the head unless it is tied.
   std::int64_t parameters() const;
   /// FLOPs of a layer's forward for `rows` sequences of `length` tokens, attention counted whole
   /// (Narayanan et al., arXiv:2104.04473): 24 rows length hidden^2 (1 + length / 6 hidden) where

@@ -165,6 +165,41 @@ void activation_backward_cpu(const kernels::ActivationBackward& args) {
   });
 }
 
+void gated_activation_forward_cpu(const kernels::GatedActivationForward& args) {
+  kernels::dispatch_float(args.dtype, "gated_activation", [&]<typename T>(T) {
+    dispatch_activation(args.function, [&]<typename F>(F) {
+      const auto *gate = static_cast<const T*>(args.gate), *up = static_cast<const T*>(args.up);
+      auto* y = static_cast<T*>(args.y);
+      kernels::parallel_chunks(args.count, [=](std::int64_t begin, std::int64_t end) {
+        const FloatTag tag;
+        for_each_vector(begin, end, [=](std::int64_t i, auto extent) {
+          const auto open = F::value(load(tag, gate + i, extent));
+          store(tag, hn::Mul(open, load(tag, up + i, extent)), y + i, extent);
+        });
+      });
+    });
+  });
+}
+
+void gated_activation_backward_cpu(const kernels::GatedActivationBackward& args) {
+  kernels::dispatch_float(args.dtype, "gated_activation", [&]<typename T>(T) {
+    dispatch_activation(args.function, [&]<typename F>(F) {
+      const auto *gate = static_cast<const T*>(args.gate), *up = static_cast<const T*>(args.up);
+      const auto* dy = static_cast<const T*>(args.dy);
+      auto *dgate = static_cast<T*>(args.dgate), *dup = static_cast<T*>(args.dup);
+      kernels::parallel_chunks(args.count, [=](std::int64_t begin, std::int64_t end) {
+        const FloatTag tag;
+        for_each_vector(begin, end, [=](std::int64_t i, auto extent) {
+          const auto g = load(tag, dy + i, extent), x = load(tag, gate + i, extent);
+          const auto factor = hn::Mul(g, load(tag, up + i, extent));
+          store(tag, hn::Mul(factor, F::slope(x)), dgate + i, extent);
+          store(tag, hn::Mul(g, F::value(x)), dup + i, extent);
+        });
+      });
+    });
+  });
+}
+
 }  // namespace HWY_NAMESPACE
 }  // namespace tessera
 HWY_AFTER_NAMESPACE();
@@ -175,6 +210,8 @@ namespace {
 
 HWY_EXPORT(activation_forward_cpu);
 HWY_EXPORT(activation_backward_cpu);
+HWY_EXPORT(gated_activation_forward_cpu);
+HWY_EXPORT(gated_activation_backward_cpu);
 
 }  // namespace
 
@@ -188,6 +225,16 @@ void activation_forward(const Stream& stream, const ActivationForward& args) {
 void activation_backward(const Stream& stream, const ActivationBackward& args) {
   if (!stream.device().is_cpu()) return cuda::activation_backward(stream, args);
   HWY_DYNAMIC_DISPATCH(activation_backward_cpu)(args);
+}
+
+void gated_activation_forward(const Stream& stream, const GatedActivationForward& args) {
+  if (!stream.device().is_cpu()) return cuda::gated_activation_forward(stream, args);
+  HWY_DYNAMIC_DISPATCH(gated_activation_forward_cpu)(args);
+}
+
+void gated_activation_backward(const Stream& stream, const GatedActivationBackward& args) {
+  if (!stream.device().is_cpu()) return cuda::gated_activation_backward(stream, args);
+  HWY_DYNAMIC_DISPATCH(gated_activation_backward_cpu)(args);
 }
 
 }  // namespace kernels

@@ -24,6 +24,12 @@ void activation_forward(const Stream& stream, const ActivationForward&) {
 void activation_backward(const Stream& stream, const ActivationBackward&) {
   absent(stream, "activation_backward");
 }
+void gated_activation_forward(const Stream& stream, const GatedActivationForward&) {
+  absent(stream, "gated_activation_forward");
+}
+void gated_activation_backward(const Stream& stream, const GatedActivationBackward&) {
+  absent(stream, "gated_activation_backward");
+}
 void adamw(const Stream& stream, const AdamW&) {
   absent(stream, "adamw");
 }

@@ -127,6 +127,44 @@ struct Backward {
   }
 };
 
+template <typename T, typename F>
+struct GatedForward {
+  static constexpr int kWidth = kPackWidth<T>;
+  const T* gate;
+  const T* up;
+  T* y;
+
+  template <int N>
+  __device__ void operator()(std::int64_t i, Width<N>) const {
+    store_map(
+        y + i, [](float a, float b) { return F::value(a) * b; }, load<N>(gate + i),
+        load<N>(up + i));
+  }
+};
+
+template <typename T, typename F>
+struct GatedBackward {
+  static constexpr int kWidth = kPackWidth<T>;
+  const T* dy;
+  const T* gate;
+  const T* up;
+  T* dgate;
+  T* dup;
+
+  template <int N>
+  __device__ void operator()(std::int64_t i, Width<N>) const {
+    const auto g = load<N>(dy + i), a = load<N>(gate + i), b = load<N>(up + i);
+    store_map(
+        dgate + i,
+        [](float slope, float argument, float factor) {
+          return slope * factor * F::slope(argument);
+        },
+        g, a, b);
+    store_map(
+        dup + i, [](float slope, float argument) { return slope * F::value(argument); }, g, a);
+  }
+};
+
 }  // namespace
 
 void activation_forward(const Stream& stream, const ActivationForward& args) {
@@ -144,6 +182,28 @@ void activation_backward(const Stream& stream, const ActivationBackward& args) {
       const Backward<T, F> op{static_cast<const T*>(args.dy), static_cast<const T*>(args.x),
                               static_cast<T*>(args.dx)};
       launch_elementwise(stream, op, args.count, all_aligned<op.kWidth>(op.dy, op.x, op.dx));
+    });
+  });
+}
+
+void gated_activation_forward(const Stream& stream, const GatedActivationForward& args) {
+  dispatch_type(args.dtype, "gated_activation", [&]<typename T>(T) {
+    dispatch_activation(args.function, [&]<typename F>(F) {
+      const GatedForward<T, F> op{static_cast<const T*>(args.gate), static_cast<const T*>(args.up),
+                                  static_cast<T*>(args.y)};
+      launch_elementwise(stream, op, args.count, all_aligned<op.kWidth>(op.gate, op.up, op.y));
+    });
+  });
+}
+
+void gated_activation_backward(const Stream& stream, const GatedActivationBackward& args) {
+  dispatch_type(args.dtype, "gated_activation", [&]<typename T>(T) {
+    dispatch_activation(args.function, [&]<typename F>(F) {
+      const GatedBackward<T, F> op{static_cast<const T*>(args.dy), static_cast<const T*>(args.gate),
+                                   static_cast<const T*>(args.up), static_cast<T*>(args.dgate),
+                                   static_cast<T*>(args.dup)};
+      launch_elementwise(stream, op, args.count,
+                         all_aligned<op.kWidth>(op.dy, op.gate, op.up, op.dgate, op.dup));
     });
   });
 }

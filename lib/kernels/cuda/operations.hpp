@@ -31,6 +31,8 @@ namespace tessera::kernels::cuda {
 
 void activation_forward(const Stream& stream, const ActivationForward& args);
 void activation_backward(const Stream& stream, const ActivationBackward& args);
+void gated_activation_forward(const Stream& stream, const GatedActivationForward& args);
+void gated_activation_backward(const Stream& stream, const GatedActivationBackward& args);
 void adamw(const Stream& stream, const AdamW& args);
 void attention_forward(const Stream& stream, const AttentionForward& args);
 void attention_backward(const Stream& stream, const AttentionBackward& args);

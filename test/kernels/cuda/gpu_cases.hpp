@@ -87,6 +87,32 @@ inline GpuCase activation_backward(DType dtype, std::int64_t count) {
   return result;
 }
 
+inline GpuCase gated_activation_forward(DType dtype, std::int64_t count) {
+  GpuCase result("gated_activation_forward", dtype, 1, count);
+  const GatedActivationForward args{.gate = result.read(dtype, count),
+                                    .up = result.read(dtype, count),
+                                    .y = result.write(dtype, count),
+                                    .count = count,
+                                    .function = Activation::silu,
+                                    .dtype = dtype};
+  result.calls([=](const Stream& stream) { kernels::gated_activation_forward(stream, args); });
+  return result;
+}
+
+inline GpuCase gated_activation_backward(DType dtype, std::int64_t count) {
+  GpuCase result("gated_activation_backward", dtype, 1, count);
+  const GatedActivationBackward args{.dy = result.read(dtype, count),
+                                     .gate = result.read(dtype, count),
+                                     .up = result.read(dtype, count),
+                                     .dgate = result.write(dtype, count),
+                                     .dup = result.write(dtype, count),
+                                     .count = count,
+                                     .function = Activation::silu,
+                                     .dtype = dtype};
+  result.calls([=](const Stream& stream) { kernels::gated_activation_backward(stream, args); });
+  return result;
+}
+
 inline GpuCase dropout(DType dtype, std::int64_t count) {
   GpuCase result("dropout", dtype, 1, count);
   const Dropout args{.x = result.read(dtype, count),

@@ -84,6 +84,8 @@ TEST_P(CudaTraffic, OfFlatArrays) {
   expect_at_most(kTarget, cast(dtype, kCount));
   expect_at_most(kTarget, activation_forward(dtype, kCount));
   expect_at_most(kTarget, activation_backward(dtype, kCount));
+  expect_at_most(kTarget, gated_activation_forward(dtype, kCount));
+  expect_at_most(kTarget, gated_activation_backward(dtype, kCount));
   expect_at_most(kTarget, dropout(dtype, kCount));
   expect_at_most(kTarget, adamw(dtype, kCount));
   expect_at_most(kTarget, sgd(dtype, kCount));

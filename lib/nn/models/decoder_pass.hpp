@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the blocks of one pass through GPT-2 share.
+// What the blocks of one pass through a decoder share.
 #pragma once
 
 #include <cstdint>
@@ -7,12 +7,12 @@
 #include <vector>
 
 #include "tessera/autograd/sequence_shards.hpp"
-#include "tessera/nn/models/gpt2.hpp"
+#include "tessera/nn/models/decoder.hpp"
 
 namespace tessera::nn {
 
 /// Copied into closures of the tape.
-struct Gpt2::Pass {
+struct Decoder::Pass {
   bool dropout = false;
   std::uint64_t seed = 0;
   std::uint64_t step = 0;
@@ -24,6 +24,7 @@ struct Gpt2::Pass {
   // Where this rank has some elements of a residual stream: which ones.
   std::shared_ptr<const std::vector<Interval>> runs{};
   Shape all_tokens{0};       // with token shards: of the residual stream of the tensor group
+  Tensor places{};           // [rows, own tokens] int32: where in its sequence a token is
   KvCache* cache = nullptr;  // earlier positions; only on tapes that are off
 };
 

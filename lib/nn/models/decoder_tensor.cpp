@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// GPT-2 on a tensor axis: where a rank's columns and rows begin and end, and with token shards what
-// its own tokens are in between.
+// A decoder on a tensor axis: where a rank's columns and rows begin and end, and with token shards
+// what its own tokens are in between.
 #include <algorithm>
 #include <utility>
 
@@ -8,7 +8,7 @@
 #include "tessera/autograd/reduce_gradient.hpp"
 #include "tessera/autograd/token_shards.hpp"
 
-#include "nn/models/gpt2_pass.hpp"
+#include "nn/models/decoder_pass.hpp"
 
 namespace tessera::nn {
 namespace {
@@ -28,9 +28,9 @@ std::vector<Interval> part_of_runs(const std::vector<Interval>& runs, const Inte
 
 }  // namespace
 
-void Gpt2::share_tokens(Pass& pass, std::int64_t rows) const {
+void Decoder::share_tokens(Pass& pass, std::int64_t rows) const {
   const std::int64_t positions = token_count(options_.sequence, pass.positions);
-  const std::int64_t width = config_.n_embd, tokens = rows * positions;
+  const std::int64_t width = sizes_.width, tokens = rows * positions;
   const Interval own = autograd::token_shard(*options_.tensor.group, tokens);
   const auto runs = pass.runs ? *pass.runs : std::vector<Interval>{{0, tokens * width}};
   pass.runs = std::make_shared<const std::vector<Interval>>(
@@ -38,14 +38,13 @@ void Gpt2::share_tokens(Pass& pass, std::int64_t rows) const {
   pass.all_tokens = Shape{rows, positions, width};
 }
 
-autograd::VocabularyPart Gpt2::vocabulary_part() const {
+autograd::VocabularyPart Decoder::vocabulary_part() const {
   if (options_.tensor.size == 1) return {};
-  return {
-      {shares_.vocabulary.begin, config_.vocab_size}, options_.tensor.group, has_token_shards()};
+  return {{shares_.vocabulary.begin, sizes_.vocabulary}, options_.tensor.group, has_token_shards()};
 }
 
-autograd::Value Gpt2::column_input(autograd::Tape& tape, const Pass& pass,
-                                   const autograd::Value& x) const {
+autograd::Value Decoder::column_input(autograd::Tape& tape, const Pass& pass,
+                                      const autograd::Value& x) const {
   if (options_.tensor.size == 1) return x;
   Communicator& group = *options_.tensor.group;
   if (has_token_shards()) return autograd::gather_tokens(tape, x, pass.all_tokens, group);
@@ -53,20 +52,22 @@ autograd::Value Gpt2::column_input(autograd::Tape& tape, const Pass& pass,
   return x;
 }
 
-autograd::Value Gpt2::row_output(autograd::Tape& tape, const autograd::Value& x,
-                                 Conv1DParameters& p) {
-  if (options_.tensor.size == 1) return autograd::linear(tape, x, p.weight, &p.bias);
+autograd::Value Decoder::row_output(autograd::Tape& tape, const autograd::Value& x,
+                                    autograd::Weight& weight, autograd::Weight* bias,
+                                    autograd::WeightLayout layout) {
+  if (options_.tensor.size == 1) return autograd::linear(tape, x, weight, bias, layout);
   Communicator& group = *options_.tensor.group;
-  if (has_token_shards()) return autograd::row_linear_to_shards(tape, x, p.weight, &p.bias, group);
-  return autograd::row_linear(tape, x, p.weight, &p.bias, group);
+  if (has_token_shards())
+    return autograd::row_linear_to_shards(tape, x, weight, bias, group, layout);
+  return autograd::row_linear(tape, x, weight, bias, group, layout);
 }
 
-Communicator* Gpt2::group_of_norms() const {
+Communicator* Decoder::group_of_norms() const {
   return has_token_shards() ? options_.tensor.group : nullptr;
 }
 
 // With token shards the inputs are shares already.
-autograd::KeptInputs Gpt2::kept_inputs() const {
+autograd::KeptInputs Decoder::kept_inputs() const {
   const bool shares =
       options_.partition_activations && options_.tensor.size > 1 && !has_token_shards();
   return {shares ? options_.tensor.group : nullptr, options_.host_activations};

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// GPT-2 as the stages of a pipeline: its layers, and the units of those that a rank has.
+// A decoder as the stages of a pipeline: its layers, and the units of those that a rank has.
 #include <algorithm>
 #include <utility>
 
@@ -8,7 +8,7 @@
 #include "tessera/base/error.hpp"
 #include "tessera/comm/communicator.hpp"
 
-#include "nn/models/gpt2_pass.hpp"
+#include "nn/models/decoder_pass.hpp"
 
 namespace tessera::nn {
 namespace {
@@ -22,34 +22,34 @@ std::int64_t elements_of(const Unit& unit) {
 
 }  // namespace
 
-std::vector<LayerInfo> Gpt2::layers() const {
+std::vector<LayerInfo> Decoder::layers() const {
   if (in_stages()) return {};
   std::vector<LayerInfo> layers;
   for (const Unit& unit : units_) layers.push_back({unit.name, elements_of(unit)});
-  if (!config_.tie_word_embeddings) return layers;
-  layers.back().parameters += wte_.partition.logical().numel();
-  layers.front().tied = layers.back().tied = {"transformer.wte.weight"};
+  if (!sizes_.tied) return layers;
+  layers.back().parameters += table_.partition.logical().numel();
+  layers.front().tied = layers.back().tied = {table_name_};
   return layers;
 }
 
 // The tied table is a unit of its own on both ends, so that it is partitioned alike there.
-std::vector<Unit> Gpt2::units_of_stages() {
+std::vector<Unit> Decoder::units_of_stages() {
   std::vector<Unit> kept = Network::units_of_stages();
-  if (!config_.tie_word_embeddings) return kept;
+  if (!sizes_.tied) return kept;
   if (pipeline_.has_first()) {
     Unit& table = kept.front();
     Unit positions = table;
-    const auto is_table = [&](const NamedParameter& named) { return named.parameter == &wte_; };
+    const auto is_table = [&](const NamedParameter& named) { return named.parameter == &table_; };
     std::erase_if(table.parameters, [&](const auto& named) { return !is_table(named); });
     std::erase_if(positions.parameters, is_table);
     table.tied = true;
     positions.name = "positions";
-    kept.insert(kept.begin() + 1, std::move(positions));
+    if (has_position_table_) kept.insert(kept.begin() + 1, std::move(positions));
   }
   if (pipeline_.has_last()) {
-    last_wte_ = wte_;
-    last_wte_.counted = false;
-    Unit copy{"head", {{"transformer.wte.weight", &last_wte_}}, 0, 0};
+    last_table_ = table_;
+    last_table_.counted = false;
+    Unit copy{"head", {{table_name_, &last_table_}}, 0, 0};
     copy.stage = pipeline_.stages() - 1;
     copy.tied = true;
     kept.push_back(std::move(copy));
@@ -59,9 +59,9 @@ std::vector<Unit> Gpt2::units_of_stages() {
   return kept;
 }
 
-int Gpt2::unit_of(int layer) const {
+int Decoder::unit_of(int layer) const {
   if (!in_stages()) return layer;
-  int unit = config_.tie_word_embeddings && pipeline_.has_first() && layer > 0 ? 1 : 0;
+  int unit = sizes_.tied && has_position_table_ && pipeline_.has_first() && layer > 0 ? 1 : 0;
   for (const int stage : pipeline_.own) {
     const auto at = static_cast<std::size_t>(stage);
     const int first = pipeline_.cuts[at], end = pipeline_.cuts[at + 1];
@@ -71,34 +71,34 @@ int Gpt2::unit_of(int layer) const {
   fail(Code::internal, fmt::format("layer {} is on another rank", layer));
 }
 
-int Gpt2::head_unit() const {
-  if (!config_.tie_word_embeddings) return unit_of(final_layer());
+int Decoder::head_unit() const {
+  if (!sizes_.tied) return unit_of(final_layer());
   return in_stages() ? static_cast<int>(units_.size()) - 1 : 0;
 }
 
-bool Gpt2::has_layer(int layer) const {
+bool Decoder::has_layer(int layer) const {
   return !in_stages() || std::ranges::any_of(pipeline_.own, [&](int stage) {
     const auto at = static_cast<std::size_t>(stage);
     return pipeline_.cuts[at] <= layer && layer < pipeline_.cuts[at + 1];
   });
 }
 
-void Gpt2::require_all_layers() const {
+void Decoder::require_all_layers() const {
   TESSERA_CHECK(!in_stages(), Code::not_supported,
                 "this rank has some stages of the model only: load its checkpoint without a "
                 "pipeline");
 }
 
-autograd::Value Gpt2::embed_stage(autograd::Tape& tape, const Pass& pass, const Tensor& ids) {
-  const int uses = config_.tie_word_embeddings ? 2 : 1;
+autograd::Value Decoder::embed_stage(autograd::Tape& tape, const Pass& pass, const Tensor& ids) {
+  const int uses = sizes_.tied && has_position_table_ ? 2 : 1;
   for (int unit = 0; unit < uses; ++unit) tape.enter(unit);
   autograd::Value x = embed(tape, pass, ids);
   for (int unit = uses - 1; unit >= 0; --unit) tape.leave(unit);
   return x;
 }
 
-autograd::Value Gpt2::blocks_of_stage(autograd::Tape& tape, const Pass& pass, int stage,
-                                      const Tensor& ids, autograd::Value x) {
+autograd::Value Decoder::blocks_of_stage(autograd::Tape& tape, const Pass& pass, int stage,
+                                         const Tensor& ids, autograd::Value x) {
   const auto at = static_cast<std::size_t>(stage);
   const int end = std::min(pipeline_.cuts.at(at + 1), final_layer());
   for (int layer = pipeline_.cuts.at(at); layer < end; ++layer)
@@ -107,21 +107,21 @@ autograd::Value Gpt2::blocks_of_stage(autograd::Tape& tape, const Pass& pass, in
   return x;
 }
 
-Tensor Gpt2::logits_through_stages(autograd::Tape& tape, const Pass& pass, const Tensor& ids,
-                                   Wanted wanted) {
+Tensor Decoder::logits_through_stages(autograd::Tape& tape, const Pass& pass, const Tensor& ids,
+                                      Wanted wanted) {
   TESSERA_CHECK(pipeline_.group != nullptr, Code::invalid_argument,
                 "this model has the stages of a pipeline without its group");
   Communicator& line = *pipeline_.group;
   const Stream& stream = tape.stream();
   const int last = pipeline_.stages() - 1;
   const auto is_own = [&](int stage) { return pipeline_.rank_of(stage) == pipeline_.rank; };
-  const Shape shape = wanted == Wanted::all ? Shape{ids.size(0), ids.size(1), config_.vocab_size}
-                                            : Shape{ids.size(0), config_.vocab_size};
+  const Shape shape = wanted == Wanted::all ? Shape{ids.size(0), ids.size(1), sizes_.vocabulary}
+                                            : Shape{ids.size(0), sizes_.vocabulary};
   Tensor logits(shape, DType::fp32, ids.device());
   autograd::Value x;
   for (const int stage : pipeline_.own) {
     if (stage > 0 && !is_own(stage - 1)) {
-      Tensor arrived(Shape{ids.size(0), ids.size(1), config_.n_embd}, options_.dtype, ids.device());
+      Tensor arrived(Shape{ids.size(0), ids.size(1), sizes_.width}, options_.dtype, ids.device());
       line.receive(arrived.data(), arrived.numel(), arrived.dtype(), pipeline_.rank_of(stage - 1),
                    0, stream)
           .wait();

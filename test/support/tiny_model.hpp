@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The GPT-2 of test/data/models/gpt2-tiny with 20 training steps that PyTorch made in fp64.
+// A small model of test/data/models with 20 training steps that PyTorch made in fp64.
 #pragma once
 
 #include <memory>
@@ -13,12 +13,12 @@
 
 namespace tessera::test {
 
-class Gpt2Tiny {
+class TinyModel {
  public:
   static constexpr std::int64_t kSteps = 20, kRows = 4, kPositions = 48;
 
-  Gpt2Tiny()
-      : folder_(TESSERA_TEST_DATA "/models/gpt2-tiny"),
+  explicit TinyModel(const std::string& name = "gpt2-tiny")
+      : folder_(TESSERA_TEST_DATA "/models/" + name),
         reference_(folder_ + "/reference.safetensors") {
     ids_ = integers("input_ids");
     labels_ = integers("labels");

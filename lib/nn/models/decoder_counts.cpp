@@ -1,50 +1,56 @@
 // SPDX-License-Identifier: Apache-2.0
-// Closed formulas of GPT-2's work and memory.
+// Closed formulas of a decoder's work and memory.
 #include <algorithm>
 
 #include "tessera/base/dtype.hpp"
-#include "tessera/nn/models/gpt2.hpp"
+#include "tessera/nn/models/decoder.hpp"
 
 namespace tessera::nn {
 
-std::int64_t Gpt2::training_flops(std::int64_t rows, std::int64_t positions) const {
+std::int64_t Decoder::training_flops(std::int64_t rows, std::int64_t positions) const {
   const std::int64_t tokens = rows * token_count(options_.sequence, positions);
-  const std::int64_t width = config_.n_embd;
-  const std::int64_t heads = shares_.heads.size() * config_.head_dim();
-  const std::int64_t layer = 2 * tokens * (4 * width * heads + 2 * width * shares_.inner.size());
+  const std::int64_t width = sizes_.width;
+  const std::int64_t heads = 2 * (shares_.heads.size() + shares_.kv_heads.size()) * sizes_.head_dim;
+  const std::int64_t inner = (sizes_.gated ? 3 : 2) * shares_.inner.size();
+  const std::int64_t layer = 2 * tokens * width * (heads + inner);
   const std::int64_t attention =
-      4 * rows * positions * attention_queries(positions) * config_.head_dim();
+      4 * rows * positions * attention_pairs(positions).queries * sizes_.head_dim;
   const std::int64_t head = 2 * tokens * width * shares_.vocabulary.size();
   const auto blocks = static_cast<std::int64_t>(own_blocks().size());
   return 3 * (blocks * (layer + attention) + (has_layer(final_layer()) ? head : 0));
 }
 
-std::int64_t Gpt2::attention_queries(std::int64_t positions) const {
+Decoder::AttentionPairs Decoder::attention_pairs(std::int64_t positions) const {
   const SequenceAxis& axis = options_.sequence;
-  if (axis.attention == SequenceAttention::ring)
-    return token_count(axis, positions) * shares_.heads.size();
-  return positions * balanced_share(shares_.heads.size(), axis.size, axis.rank).size();
+  const std::int64_t heads = shares_.heads.size(), kv_heads = shares_.kv_heads.size();
+  if (axis.attention == SequenceAttention::ring) {
+    const std::int64_t own = token_count(axis, positions);
+    return {own * heads, own * kv_heads};
+  }
+  const std::int64_t own = balanced_share(kv_heads, axis.size, axis.rank).size();
+  return {positions * own * (heads / kv_heads), positions * own};
 }
 
-std::int64_t Gpt2::attention_bytes(std::int64_t rows, std::int64_t positions) const {
+std::int64_t Decoder::attention_bytes(std::int64_t rows, std::int64_t positions) const {
   const auto element = static_cast<std::int64_t>(size_of(options_.dtype));
-  const std::int64_t head = config_.head_dim() * element;
+  const std::int64_t head = sizes_.head_dim * element;
+  const AttentionPairs own = attention_pairs(positions);
   // q, k, v, result; one fp32 number for the backward pass.
-  const std::int64_t whole = rows * attention_queries(positions) * (4 * head + 4);
+  const std::int64_t whole = rows * (own.queries * (2 * head + 4) + own.keys * 2 * head);
   const SequenceAxis& axis = options_.sequence;
   if (axis.size == 1 || axis.attention == SequenceAttention::ring) return whole;
   // Besides, the result for own tokens and all heads.
   return whole + rows * token_count(options_.sequence, positions) * shares_.heads.size() * head;
 }
 
-std::vector<std::int64_t> Gpt2::own_blocks() const {
+std::vector<std::int64_t> Decoder::own_blocks() const {
   std::vector<std::int64_t> blocks;
-  for (int block = 0; block < config_.n_layer; ++block)
+  for (int block = 0; block < sizes_.layers; ++block)
     if (has_layer(block + 1)) blocks.push_back(block);
   return blocks;
 }
 
-struct Gpt2::ActivationSizes {
+struct Decoder::ActivationSizes {
   std::int64_t state;  // one value of the residual stream: of this rank's tokens
   std::int64_t whole;  // of those that a product takes
   std::int64_t input;  // what a recomputed block keeps of its own on the device
@@ -88,31 +94,42 @@ struct Gpt2::ActivationSizes {
   }
 };
 
-Gpt2::ActivationSizes Gpt2::activation_sizes(std::int64_t rows, std::int64_t positions) const {
+Decoder::ActivationSizes Decoder::activation_sizes(std::int64_t rows,
+                                                   std::int64_t positions) const {
   const std::int64_t tokens = rows * token_count(options_.sequence, positions);
   const auto element = static_cast<std::int64_t>(size_of(options_.dtype));
   const TensorAxis& tensor = options_.tensor;
   const std::int64_t own =
       has_token_shards() ? balanced_share(tokens, tensor.size, tensor.rank).size() : tokens;
-  const std::int64_t whole = tokens * config_.n_embd * element;
-  const std::int64_t state = own * config_.n_embd * element;
+  const std::int64_t whole = tokens * sizes_.width * element;
+  const std::int64_t state = own * sizes_.width * element;
   std::int64_t input = state;
   if (options_.partition_activations && !has_token_shards())
-    input = balanced_share(tokens * config_.n_embd, tensor.size, tensor.rank).size() * element;
+    input = balanced_share(tokens * sizes_.width, tensor.size, tensor.rank).size() * element;
   if (options_.host_activations) input = 0;
   const std::int64_t inner = tokens * shares_.inner.size() * element;
-  const std::int64_t statistics = 16 * own;  // fp32
-  // Input, two norms, middle; attention; the activation's input and output.
-  const std::int64_t block = 4 * state + attention_bytes(rows, positions) + 2 * inner + statistics;
-  // Positions, and the ids of own tokens among others.
-  const std::int64_t ids = (options_.sequence.size > 1 ? 8 : 4) * tokens;
-  return {
-      state, whole, input, inner, block, ids, 8 * own, config_.resid_pdrop > 0, has_token_shards()};
+  const std::int64_t statistics = 4 * sizes_.norm_statistics * own;
+  // Input, two norms, middle; attention; the activation's inputs and output.
+  const std::int64_t block = 4 * state + attention_bytes(rows, positions) +
+                             (sizes_.gated ? 3 : 2) * inner + 2 * statistics;
+  // Positions, and in the first layer the ids of own tokens among others.
+  const bool embeds = has_layer(0);
+  std::int64_t ids = embeds || sizes_.rotary ? 4 * tokens : 0;
+  if (embeds && options_.sequence.size > 1) ids += 4 * tokens;
+  return {state,
+          whole,
+          input,
+          inner,
+          block,
+          ids,
+          statistics,
+          sizes_.residual_dropout,
+          has_token_shards()};
 }
 
-std::int64_t Gpt2::activation_bytes(std::int64_t rows, std::int64_t positions) const {
+std::int64_t Decoder::activation_bytes(std::int64_t rows, std::int64_t positions) const {
   const ActivationSizes of = activation_sizes(rows, positions);
-  std::int64_t kept = has_layer(0) ? of.ids : 0;
+  std::int64_t kept = of.ids;
   std::int64_t most = kept;  // during the backward of a block, those below it still kept
   for (const std::int64_t block : own_blocks()) {
     kept += of.kept(options_.recompute_of(block));
@@ -125,19 +142,20 @@ std::int64_t Gpt2::activation_bytes(std::int64_t rows, std::int64_t positions) c
   return std::max(most, kept + of.head() + targets);
 }
 
-std::int64_t Gpt2::kept_bytes(std::int64_t rows, std::int64_t positions) const {
+std::int64_t Decoder::kept_bytes(std::int64_t rows, std::int64_t positions) const {
   const ActivationSizes of = activation_sizes(rows, positions);
-  std::int64_t kept = has_layer(0) ? of.ids : 0;
+  std::int64_t kept = of.ids;
   for (const std::int64_t block : own_blocks()) kept += of.kept(options_.recompute_of(block));
   return kept + (has_layer(final_layer()) ? 2 * of.state + of.statistics_of_norm : 0);
 }
 
-std::int64_t Gpt2::recorded_bytes(std::int64_t rows, std::int64_t positions) const {
+std::int64_t Decoder::recorded_bytes(std::int64_t rows, std::int64_t positions) const {
   const std::int64_t tokens = rows * positions;
   const auto element = static_cast<std::int64_t>(size_of(options_.dtype));
   // The gradients of q, k, v and of attention's result; ids and targets of passes that overwrite
   // gradients and of those that add.
-  return 4 * tokens * shares_.heads.size() * config_.head_dim() * element + 24 * tokens;
+  const std::int64_t heads = 2 * (shares_.heads.size() + shares_.kv_heads.size());
+  return tokens * heads * sizes_.head_dim * element + 24 * tokens;
 }
 
 }  // namespace tessera::nn

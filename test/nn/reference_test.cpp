@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// GPT-2 against PyTorch in double precision: logits, gradients and twenty AdamW steps.
+// Models against PyTorch in double precision: logits, gradients and twenty AdamW steps.
 #include <cmath>
 #include <fstream>
 #include <iterator>
@@ -11,7 +11,7 @@
 #include "tessera/checkpoint/model_weights.hpp"
 #include "tessera/checkpoint/safetensors.hpp"
 #include "tessera/kernels/adamw.hpp"
-#include "tessera/nn/models/gpt2.hpp"
+#include "tessera/nn/model.hpp"
 
 #include "nn/strict_owner.hpp"
 
@@ -21,17 +21,19 @@ namespace {
 using autograd::Recording;
 using autograd::Tape;
 
-constexpr const char* kFolder = TESSERA_TEST_DATA "/models/gpt2-tiny";
 constexpr std::int64_t kSteps = 20, kRows = 4, kPositions = 48;
 
-std::string config_text() {
-  std::ifstream file(std::string(kFolder) + "/config.json");
+std::string config_text(const std::string& folder) {
+  std::ifstream file(folder + "/config.json");
   return {std::istreambuf_iterator<char>(file), {}};
 }
 
-class Gpt2Reference : public testing::Test {
+/// Of a folder with a model's weights and what PyTorch makes of them.
+class Reference : public testing::TestWithParam<const char*> {
  protected:
-  Gpt2Reference() : reference_(std::string(kFolder) + "/reference.safetensors") {}
+  Reference()
+      : folder_(std::string(TESSERA_TEST_DATA "/models/") + GetParam()),
+        reference_(folder_ + "/reference.safetensors") {}
 
   std::vector<double> doubles(const std::string& name) const {
     const std::int64_t count = reference_.entry(name).shape.numel();
@@ -41,9 +43,9 @@ class Gpt2Reference : public testing::Test {
   }
 
   void load(DType dtype) {
-    model_ = make_model(config_text(), {.dtype = dtype}, true);
+    model_ = make_model(config_text(folder_), {.dtype = dtype}, true);
     owner_ = std::make_unique<StrictOwner>(*model_, dtype);
-    const checkpoint::ModelWeights weights(kFolder);
+    const checkpoint::ModelWeights weights(folder_);
     const auto shape_of = [&](const std::string& name) {
       return weights.contains(name) ? std::optional<Shape>(weights.shape(name)) : std::nullopt;
     };
@@ -108,6 +110,7 @@ class Gpt2Reference : public testing::Test {
     return result;
   }
 
+  std::string folder_;
   checkpoint::SafetensorsFile reference_;
   std::unique_ptr<Model> model_;
   std::unique_ptr<StrictOwner> owner_;
@@ -115,7 +118,14 @@ class Gpt2Reference : public testing::Test {
   std::int64_t valid_ = 0;
 };
 
-TEST_F(Gpt2Reference, Logits) {
+INSTANTIATE_TEST_SUITE_P(Models, Reference,
+                         testing::Values("gpt2-tiny", "llama-tiny", "llama3-tiny"),
+                         [](const auto& folder) {
+                           const std::string name = folder.param;
+                           return name.substr(0, name.find('-'));
+                         });
+
+TEST_P(Reference, Logits) {
   load(DType::fp32);
   Tape tape(Recording::off, owner_.get());
   const Tensor logits = model_->logits(tape, batch(0).ids.rows(0, 2));
@@ -124,7 +134,7 @@ TEST_F(Gpt2Reference, Logits) {
   EXPECT_LE(error, 2 * doubles("logits_max_error.fp32")[0]);
 }
 
-TEST_F(Gpt2Reference, GradientsOfEveryParameter) {
+TEST_P(Reference, GradientsOfEveryParameter) {
   load(DType::fp32);
   EXPECT_NEAR(forward_backward(0), doubles("loss.fp64")[0], 1e-6);
   for (std::size_t i = 0; i < names_.size(); ++i) {
@@ -133,7 +143,7 @@ TEST_F(Gpt2Reference, GradientsOfEveryParameter) {
   }
 }
 
-TEST_F(Gpt2Reference, TwentyAdamWSteps) {
+TEST_P(Reference, TwentyAdamWSteps) {
   load(DType::fp32);
   const std::vector<double> losses = doubles("losses.fp64"), norms = doubles("grad_norms.fp64");
   std::vector<std::vector<float>> first, second;
@@ -171,7 +181,7 @@ TEST_F(Gpt2Reference, TwentyAdamWSteps) {
   }
 }
 
-TEST_F(Gpt2Reference, Bf16IsClose) {
+TEST_P(Reference, Bf16IsClose) {
   load(DType::bf16);
   EXPECT_NEAR(forward_backward(0), doubles("loss.fp64")[0], 0.02);
   for (std::size_t i = 0; i < names_.size(); ++i) {
