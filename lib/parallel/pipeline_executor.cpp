@@ -77,6 +77,8 @@ class PipelineExecutor::Run {
         gradients_done_(gradients_done) {}
 
   void execute(const PipelineAction& action);
+  /// Before a computation, of the actions behind it: what arrives meanwhile, if it can.
+  void expect(std::span<const PipelineAction> next);
   std::vector<autograd::Loss> losses() && { return std::move(losses_); }
   int peak() const { return peak_; }
 
@@ -184,6 +186,19 @@ void PipelineExecutor::Run::execute(const PipelineAction& action) {
   }
 }
 
+void PipelineExecutor::Run::expect(std::span<const PipelineAction> next) {
+  for (const PipelineAction& action : next) {
+    if (action.computes()) return;
+    if (action.kind == ActionKind::receive_activation &&
+        !link_.expect_activation(action.peer, boundary_before(action.stage, batch(action))))
+      return;
+    if (action.kind != ActionKind::receive_gradient) continue;
+    const Pass& now = pass(action);
+    if (!now.tape) return;  // its forward, which says the shape, is the computation itself
+    link_.expect(action.peer, now.shape, now.dtype);
+  }
+}
+
 PipelineExecutor::PipelineExecutor(nn::Network& network, PipelineSchedule schedule,
                                    const Stream& stream)
     : network_(network), schedule_(std::move(schedule)), stream_(stream) {
@@ -205,8 +220,11 @@ std::vector<autograd::Loss> PipelineExecutor::run(
   Run run(*this, micro_batches, hooks, gradients_done);
   record_ = {};
   const Timer timer;
-  for (const PipelineAction& action :
-       schedule_.actions[static_cast<std::size_t>(network_.pipeline().rank)]) {
+  const std::span<const PipelineAction> actions =
+      schedule_.actions[static_cast<std::size_t>(network_.pipeline().rank)];
+  for (std::size_t i = 0; i < actions.size(); ++i) {
+    const PipelineAction& action = actions[i];
+    if (action.computes()) run.expect(actions.subspan(i + 1));
     const ScopedSpan span = record_span(action);
     const double begin = timer.seconds();
     run.execute(action);

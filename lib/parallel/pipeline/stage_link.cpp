@@ -48,13 +48,33 @@ void StageLink::send(Tensor tensor, int peer) {
 }
 
 Tensor StageLink::receive(int peer, const Shape& shape, DType dtype) {
-  Tensor tensor(shape, dtype, stream_.device());
-  const auto own = axis_.from.find(peer);
-  if (own == axis_.from.end())
+  if (!axis_.from.contains(peer)) {
+    Tensor tensor(shape, dtype, stream_.device());
     line_.receive(tensor.data(), tensor.numel(), dtype, peer, 0, stream_).wait();
-  else
-    own->second->receive(tensor.data(), tensor.numel(), dtype, 0, 0, stream_).wait();
-  return tensor;
+    return tensor;
+  }
+  std::deque<Flight>& expected = expected_[peer];
+  if (expected.empty()) expect(peer, shape, dtype);
+  Flight first = std::move(expected.front());
+  expected.pop_front();
+  first.work.wait();
+  return first.tensor;
+}
+
+void StageLink::expect(int peer, const Shape& shape, DType dtype) {
+  const auto own = axis_.from.find(peer);
+  if (own == axis_.from.end()) return;
+  Flight& flight = expected_[peer].emplace_back();
+  flight.tensor = Tensor(shape, dtype, stream_.device());
+  flight.work =
+      own->second->receive(flight.tensor.data(), flight.tensor.numel(), dtype, 0, 0, stream_);
+}
+
+bool StageLink::expect_activation(int peer, const Boundary& boundary) {
+  const auto found = forms_.find(boundary);
+  if (found == forms_.end()) return false;
+  expect(peer, found->second.shape, found->second.dtype);
+  return true;
 }
 
 void StageLink::send_form(const Tensor& tensor, int peer) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <map>
 #include <utility>
 #include <vector>
@@ -34,6 +35,11 @@ class StageLink {
   Tensor receive_activation(int peer, const Boundary& boundary);
   void send(Tensor tensor, int peer);
   Tensor receive(int peer, const Shape& shape, DType dtype);
+  /// Messages from a peer that are received next, in their order: where they have a stream of their
+  /// own (GPUs) they may arrive while this one computes. Of no effect elsewhere. False: the shape
+  /// is not known yet, and no later message may be expected.
+  bool expect_activation(int peer, const Boundary& boundary);
+  void expect(int peer, const Shape& shape, DType dtype);
   /// Waits for what is under way.
   void finish();
 
@@ -52,9 +58,10 @@ class StageLink {
   const nn::PipelineAxis& axis_;
   Communicator& line_;
   Stream stream_;
-  std::map<int, Flight> flights_;       // by peer
-  std::map<Boundary, Form> forms_;      // of what arrives
-  std::map<Boundary, bool> announced_;  // of what leaves
+  std::map<int, Flight> flights_;               // by peer, to whom it goes
+  std::map<int, std::deque<Flight>> expected_;  // by peer, from whom they come
+  std::map<Boundary, Form> forms_;              // of what arrives
+  std::map<Boundary, bool> announced_;          // of what leaves
 };
 
 }  // namespace tessera::parallel
