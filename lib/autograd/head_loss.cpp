@@ -153,15 +153,25 @@ void Head::backward_weight(std::int64_t begin, std::int64_t count, const Tensor&
                          .output_type = dweight.dtype});
 }
 
-Loss::State copy_to_host(const Stream& stream, const float* losses, std::int64_t rows) {
-  Buffer host = allocate_pinned(static_cast<std::size_t>(rows) * sizeof(float), Purpose::workspace);
-  stream.copy(host.data(), losses, host.bytes());
-  return {std::move(host), rows, stream.record(), true, 0};
+Loss::State copy_to_host(const Stream& stream, const void* losses, std::int64_t rows,
+                         DType dtype = DType::fp32) {
+  Buffer host =
+      allocate_pinned(static_cast<std::size_t>(rows) * size_of(dtype), Purpose::workspace);
+  if (rows > 0) stream.copy(host.data(), losses, host.bytes());
+  return {std::move(host), rows, stream.record(), true, dtype, 0};
 }
 
-Loss::State read_later(const Stream& stream, Buffer losses, std::int64_t rows) {
-  if (stream.device().is_cpu()) return {std::move(losses), rows, {}, true, 0};
-  return copy_to_host(stream, losses.as<float>(), rows);
+Loss::State read_later(const Stream& stream, Buffer losses, std::int64_t rows,
+                       DType dtype = DType::fp32) {
+  if (stream.device().is_cpu()) return {std::move(losses), rows, {}, true, dtype, 0};
+  return copy_to_host(stream, losses.data(), rows, dtype);
+}
+
+template <typename T>
+double sum_of(const Buffer& losses, std::int64_t rows) {
+  double sum = 0;
+  for (std::int64_t row = 0; row < rows; ++row) sum += static_cast<double>(losses.as<T>()[row]);
+  return sum;
 }
 
 Loss::State Head::evaluate() const {
@@ -277,14 +287,17 @@ double Loss::sum() const {
   TESSERA_CHECK(known(), Code::internal,
                 "the loss was asked for before the backward pass computed it");
   state_->arrived.synchronize();
-  const float* losses = state_->losses.as<float>();
-  double sum = state_->sum;
-  for (std::int64_t row = 0; row < state_->rows; ++row) sum += static_cast<double>(losses[row]);
-  return sum;
+  const Buffer& losses = state_->losses;
+  return state_->sum + (state_->dtype == DType::fp64 ? sum_of<double>(losses, state_->rows)
+                                                     : sum_of<float>(losses, state_->rows));
 }
 
 Loss read_losses(const Stream& stream, const float* losses, std::int64_t rows) {
   return Loss(std::make_shared<Loss::State>(copy_to_host(stream, losses, rows)));
+}
+
+Loss read_losses(const Stream& stream, Buffer losses, std::int64_t rows, DType dtype) {
+  return Loss(std::make_shared<Loss::State>(read_later(stream, std::move(losses), rows, dtype)));
 }
 
 Loss head_loss(Tape& tape, const Value& hidden, Weight& weight, const Tensor& targets,

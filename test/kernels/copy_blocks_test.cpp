@@ -35,11 +35,12 @@ void expect_copied(const Case& c, DType dtype) {
 }
 
 TEST(CopyBlocks, MovesPiecesAndNothingElse) {
-  for (const Case& c :
-       {Case{1, 1, 5, {}, {}}, Case{3, 2, 4, {40, 16}, {8, 4}}, Case{2, 5, 3, {100, 7}, {31, 5}},
-        Case{4, 3, 16, {64, 16}, {96, 32}}, Case{1, 700, 64, {0, 192}, {0, 64}}}) {
+  for (const Case& c : {Case{1, 1, 5, {}, {}}, Case{3, 2, 4, {40, 16}, {8, 4}},
+                        Case{2, 5, 3, {100, 7}, {31, 5}}, Case{4, 3, 16, {64, 16}, {96, 32}},
+                        Case{1, 700, 64, {0, 192}, {0, 64}}, Case{5, 3, 1, {1, 5}, {3, 1}}}) {
     expect_copied<std::int32_t>(c, DType::int32);
     expect_copied<std::uint16_t>(c, DType::bf16);
+    expect_copied<double>(c, DType::fp64);
   }
 }
 

@@ -2,11 +2,12 @@
 // Losses of single numbers and their slopes against fp64 formulas.
 #include "tessera/kernels/element_loss.hpp"
 
+#include <numeric>
 #include <tuple>
-
-#include "tessera/base/error.hpp"
+#include <vector>
 
 #include "support/kernel_testing.hpp"
+#include "support/on_device.hpp"
 
 namespace tessera::kernels {
 namespace {
@@ -28,6 +29,14 @@ double loss_of(ElementLossKind kind, double d) {
   }
 }
 
+/// The sum of all blocks.
+double total_loss(ElementLoss args) {
+  std::vector<double> sums(static_cast<std::size_t>(ceil_divide(args.count, kLossBlock)));
+  args.sums = sums.data();
+  testing::on_device::element_loss(args);
+  return std::accumulate(sums.begin(), sums.end(), 0.0);
+}
+
 using Parameters = std::tuple<DType, ElementLossKind>;
 class ElementLossTest : public ::testing::TestWithParam<Parameters> {
  protected:
@@ -36,6 +45,7 @@ class ElementLossTest : public ::testing::TestWithParam<Parameters> {
   static ElementLoss arguments(const TypedArray& prediction, const TypedArray& target) {
     return {.prediction = prediction.data(),
             .target = static_cast<const float*>(target.data()),
+            .sums = nullptr,
             .count = static_cast<std::int64_t>(prediction.size()),
             .kind = kind(),
             .delta = kDelta,
@@ -54,10 +64,10 @@ TEST_P(ElementLossTest, SumAndSlopesAreThoseOfTheFormulas) {
     const auto target = testing::random_array(DType::fp32, count, 2);
     auto slopes = testing::filled_array(dtype(), count, 77);
     ElementLoss args = arguments(prediction, target);
-    const double alone = element_loss({}, args);
+    const double alone = total_loss(args);
     args.dprediction = slopes.data();
     args.scale = 0.5f;
-    EXPECT_EQ(element_loss({}, args), alone);
+    EXPECT_EQ(total_loss(args), alone);
 
     const Doubles p = prediction.values(), t = target.values(), slope = slopes.values();
     double expected = 0;
@@ -78,7 +88,7 @@ TEST_P(ElementLossTest, WhatIsEqualCostsNothing) {
   auto slopes = testing::filled_array(dtype(), 5, 77);
   ElementLoss args = arguments(same, target);
   args.dprediction = slopes.data();
-  EXPECT_EQ(element_loss({}, args), 0);
+  EXPECT_EQ(total_loss(args), 0);
   EXPECT_EQ(slopes.values(), Doubles(5, 0));
 }
 
@@ -87,18 +97,30 @@ TEST_P(ElementLossTest, NanShows) {
   auto slopes = testing::filled_array(dtype(), 2, 77);
   ElementLoss args = arguments(bad, target);
   args.dprediction = slopes.data();
-  EXPECT_TRUE(std::isnan(element_loss({}, args)));
+  EXPECT_TRUE(std::isnan(total_loss(args)));
   EXPECT_TRUE(std::isnan(slopes.values()[1]));
 }
 
-TEST(ElementLoss, OnAGpuIsNotThereYet) {
-  const Stream gpu({DeviceType::cuda, 0}, nullptr);
-  EXPECT_THROW(element_loss(gpu, {.prediction = nullptr,
-                                  .target = nullptr,
-                                  .count = 0,
-                                  .kind = ElementLossKind::squared,
-                                  .dtype = DType::fp32}),
-               Error);
+// Lanes of a block, then halves of them: written out for a block and a bit.
+TEST_P(ElementLossTest, SumsAreOfTheDefinition) {
+  constexpr std::int64_t kCount = kLossBlock + 37;
+  const auto prediction = testing::random_array(dtype(), kCount, 3);
+  auto target = testing::random_array(DType::fp32, kCount, 4);
+  std::vector<double> sums(2);
+  ElementLoss args = arguments(prediction, target);
+  args.sums = sums.data();
+  testing::on_device::element_loss(args);
+  for (std::size_t block = 0; block < 2; ++block) {
+    std::vector<double> lanes(32);
+    for (std::size_t i = block * kLossBlock;
+         i < std::min<std::size_t>(kCount, (block + 1) * kLossBlock); ++i) {
+      const float d = static_cast<float>(prediction.values()[i]) - target.as<float>()[i];
+      lanes[i % 32] += loss_of(kind(), static_cast<double>(d));
+    }
+    for (std::size_t half = 16; half > 0; half /= 2)
+      for (std::size_t lane = 0; lane < half; ++lane) lanes[lane] += lanes[lane + half];
+    EXPECT_EQ(sums[block], lanes[0]);
+  }
 }
 
 }  // namespace

@@ -19,6 +19,7 @@
 #include "tessera/kernels/cross_entropy.hpp"
 #include "tessera/kernels/cross_entropy_slice.hpp"
 #include "tessera/kernels/dropout.hpp"
+#include "tessera/kernels/element_loss.hpp"
 #include "tessera/kernels/elementwise.hpp"
 #include "tessera/kernels/embedding.hpp"
 #include "tessera/kernels/kv_cache.hpp"
@@ -29,6 +30,7 @@
 #include "tessera/kernels/sgd.hpp"
 #include "tessera/kernels/softmax.hpp"
 #include "tessera/kernels/split_master.hpp"
+#include "tessera/kernels/standardize.hpp"
 #include "tessera/kernels/step_decision.hpp"
 
 #include "support/kernel_testing.hpp"
@@ -213,6 +215,15 @@ inline void dropout(Dropout args) {
   mirror.run([&](const Stream& stream) { kernels::dropout(stream, args); });
 }
 
+inline void element_loss(ElementLoss args) {
+  Mirror mirror;
+  mirror(args.prediction, args.count, args.dtype);
+  mirror(args.target, args.count, DType::fp32);
+  mirror(args.dprediction, args.count, args.dtype);
+  mirror(args.sums, ceil_divide(args.count, kLossBlock), DType::fp64);
+  mirror.run([&](const Stream& stream) { kernels::element_loss(stream, args); });
+}
+
 inline void add(const void* a, const void* b, void* y, std::int64_t count, DType dtype) {
   Mirror mirror;
   mirror(a, count, dtype);
@@ -386,6 +397,15 @@ inline void join(const bf16* high, const std::uint16_t* low, float* master, std:
   mirror(low, count, DType::bf16);
   mirror(master, count, DType::fp32);
   mirror.run([&](const Stream& stream) { kernels::join(stream, high, low, master, count); });
+}
+
+inline void standardize(Standardize args) {
+  Mirror mirror;
+  mirror(args.x, args.rows * args.columns, DType::fp32);
+  mirror(args.y, args.rows * args.columns, DType::fp32);
+  mirror(args.mean, args.columns, DType::fp64);
+  mirror(args.deviation, args.columns, DType::fp64);
+  mirror.run([&](const Stream& stream) { kernels::standardize(stream, args); });
 }
 
 inline void block_total(BlockTotal args, std::int64_t blocks) {

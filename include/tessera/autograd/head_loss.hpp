@@ -25,11 +25,12 @@ class Loss {
   double sum() const;
 
   struct State {
-    Buffer losses;  // fp32, one a row, in host memory once `arrived` is reached
+    Buffer losses;  // one a row, in host memory once `arrived` is reached
     std::int64_t rows = 0;
     Event arrived;
     bool known = false;
-    double sum = 0;  // of what was added up already
+    DType dtype = DType::fp32;  // or fp64, of losses
+    double sum = 0;             // of what was added up already
   };
   explicit Loss(std::shared_ptr<State> state) : state_(std::move(state)) {}
   Loss() = default;
@@ -41,6 +42,8 @@ class Loss {
 /// Brings losses [rows] fp32, which earlier work of the stream computes, to the host without
 /// waiting for them.
 Loss read_losses(const Stream& stream, const float* losses, std::int64_t rows);
+/// The same of losses, or sums of some, fp32 or fp64; on the CPU they stay where they are.
+Loss read_losses(const Stream& stream, Buffer losses, std::int64_t rows, DType dtype);
 
 /// Fixed places of a pass that is recorded once and launched for many micro-batches.
 struct PassMemory {

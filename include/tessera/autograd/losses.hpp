@@ -10,10 +10,11 @@
 
 namespace tessera::autograd {
 
-// Known at once, with recording too. The gradient of the objective is gradient_scale * sum.
+// On the device of the tape's stream. Known at once, with recording too. The gradient of the
+// objective is gradient_scale * sum.
 
 /// prediction [...] and targets [...] fp32 of the same number of elements. `delta` is Huber's.
-/// Keeps the gradient until the backward pass. CPU only.
+/// Keeps the gradient until the backward pass.
 Loss element_loss(Tape& tape, const Value& prediction, const Tensor& targets,
                   kernels::ElementLossKind kind, float delta, float gradient_scale);
 
@@ -22,7 +23,8 @@ Loss cross_entropy_loss(Tape& tape, const Value& logits, const Tensor& targets,
                         float gradient_scale);
 
 /// A loss that somebody else computes: `function` takes the outputs in fp32, writes their gradient
-/// (zeros before) and returns the sum.
+/// (zeros before) and returns the sum. On a GPU both lie there; the stream has been waited for, and
+/// the gradient has to be there when the function returns.
 Loss given_loss(
     Tape& tape, const Value& outputs,
     const std::function<double(const Tensor& outputs, const Tensor& gradients)>& function,

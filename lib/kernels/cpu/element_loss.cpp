@@ -3,15 +3,18 @@
 // than products.
 #include "tessera/kernels/element_loss.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <type_traits>
-#include <vector>
 
 #include "kernels/cpu/parallel.hpp"
+#include "kernels/cuda/operations.hpp"
 #include "kernels/dispatch.hpp"
 
 namespace tessera::kernels {
 namespace {
+
+constexpr int kLanes = 32;  // of the definition
 
 struct LossAndSlope {
   double loss;
@@ -52,30 +55,30 @@ template <typename T>
 double block_loss(const ElementLoss& args, std::int64_t begin, std::int64_t end) {
   const auto* prediction = static_cast<const T*>(args.prediction);
   auto* gradient = static_cast<T*>(args.dprediction);
-  double sum = 0;
+  double sums[kLanes] = {};
   for (std::int64_t i = begin; i < end; ++i) {
     const auto [loss, slope] =
         evaluate(args.kind, args.delta, widen(prediction[i]) - args.target[i]);
-    sum += loss;
+    sums[(i - begin) % kLanes] += loss;
     if (gradient != nullptr) gradient[i] = narrow<T>(slope * args.scale);
   }
-  return sum;
+  for (int distance = kLanes / 2; distance > 0; distance /= 2)
+    for (int lane = 0; lane < distance; ++lane) sums[lane] += sums[lane + distance];
+  return sums[0];
 }
 
 }  // namespace
 
-double element_loss(const Stream& stream, const ElementLoss& args) {
-  TESSERA_CHECK(stream.device().is_cpu(), Code::not_supported,
-                "element_loss is not available on GPUs yet; use the CPU");
-  std::vector<double> sums(static_cast<std::size_t>(ceil_divide(args.count, kChunk)));
+void element_loss(const Stream& stream, const ElementLoss& args) {
+  if (!stream.device().is_cpu()) return cuda::element_loss(stream, args);
+  static_assert(kChunk % kLossBlock == 0);
   dispatch_float(args.dtype, "element_loss", [&]<typename T>(T) {
     parallel_chunks(args.count, [&](std::int64_t begin, std::int64_t end) {
-      sums[static_cast<std::size_t>(begin / kChunk)] = block_loss<T>(args, begin, end);
+      for (; begin < end; begin += kLossBlock)
+        args.sums[begin / kLossBlock] =
+            block_loss<T>(args, begin, std::min(begin + kLossBlock, end));
     });
   });
-  double sum = 0;
-  for (const double part : sums) sum += part;
-  return sum;
 }
 
 }  // namespace tessera::kernels

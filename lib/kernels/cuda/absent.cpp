@@ -60,6 +60,9 @@ void cross_entropy_slice_finish(const Stream& stream, const CrossEntropySlice&) 
 void dropout(const Stream& stream, const Dropout&) {
   absent(stream, "dropout");
 }
+void element_loss(const Stream& stream, const ElementLoss&) {
+  absent(stream, "element_loss");
+}
 void add(const Stream& stream, const void*, const void*, void*, std::int64_t, DType) {
   absent(stream, "add");
 }
@@ -128,6 +131,9 @@ void split(const Stream& stream, const float*, bf16*, std::uint16_t*, std::int64
 }
 void join(const Stream& stream, const bf16*, const std::uint16_t*, float*, std::int64_t) {
   absent(stream, "join");
+}
+void standardize(const Stream& stream, const Standardize&) {
+  absent(stream, "standardize");
 }
 void block_total(const Stream& stream, const BlockTotal&) {
   absent(stream, "block_total");

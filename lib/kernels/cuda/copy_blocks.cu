@@ -49,13 +49,15 @@ void launch_copy(const Stream& stream, const CopyBlocks& args) {
 // By size alone: nothing is computed.
 void copy_blocks(const Stream& stream, const CopyBlocks& args) {
   switch (size_of(args.dtype)) {
+    case 8:
+      return launch_copy<double>(stream, args);
     case 4:
       return launch_copy<float>(stream, args);
     case 2:
       return launch_copy<bf16>(stream, args);
     default:
       fail(Code::not_supported,
-           std::string("copy_blocks on a GPU takes elements of 2 or 4 bytes, not ") +
+           std::string("copy_blocks on a GPU takes elements of 2, 4 or 8 bytes, not ") +
                to_string(args.dtype));
   }
 }

@@ -12,7 +12,8 @@ namespace tessera::kernels::cuda {
 inline constexpr unsigned kWholeWarp = 0xffffffffu;
 
 /// All lanes get the same bits: each step adds the same two numbers on both sides.
-__device__ __forceinline__ float warp_sum(float value) {
+template <typename T>
+__device__ __forceinline__ T warp_sum(T value) {
 #pragma unroll
   for (int distance = 16; distance > 0; distance /= 2)
     value += __shfl_xor_sync(kWholeWarp, value, distance);

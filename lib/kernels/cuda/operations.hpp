@@ -14,6 +14,7 @@
 #include "tessera/kernels/cross_entropy.hpp"
 #include "tessera/kernels/cross_entropy_slice.hpp"
 #include "tessera/kernels/dropout.hpp"
+#include "tessera/kernels/element_loss.hpp"
 #include "tessera/kernels/elementwise.hpp"
 #include "tessera/kernels/embedding.hpp"
 #include "tessera/kernels/gemm.hpp"
@@ -25,6 +26,7 @@
 #include "tessera/kernels/sgd.hpp"
 #include "tessera/kernels/softmax.hpp"
 #include "tessera/kernels/split_master.hpp"
+#include "tessera/kernels/standardize.hpp"
 #include "tessera/kernels/step_decision.hpp"
 
 namespace tessera::kernels::cuda {
@@ -48,6 +50,7 @@ void cross_entropy_slice_begin(const Stream& stream, const CrossEntropySlice& ar
 void cross_entropy_slice_rescale(const Stream& stream, const CrossEntropySlice& args);
 void cross_entropy_slice_finish(const Stream& stream, const CrossEntropySlice& args);
 void dropout(const Stream& stream, const Dropout& args);
+void element_loss(const Stream& stream, const ElementLoss& args);
 void add(const Stream& stream, const void* a, const void* b, void* y, std::int64_t count,
          DType dtype);
 void scale(const Stream& stream, const void* x, float alpha, void* y, std::int64_t count,
@@ -83,6 +86,7 @@ void split(const Stream& stream, const float* master, bf16* high, std::uint16_t*
            std::int64_t count);
 void join(const Stream& stream, const bf16* high, const std::uint16_t* low, float* master,
           std::int64_t count);
+void standardize(const Stream& stream, const Standardize& args);
 void block_total(const Stream& stream, const BlockTotal& args);
 void decide_step(const Stream& stream, const DecideStep& args);
 void find_non_finite_piece(const Stream& stream, const FindNonFinitePiece& args);

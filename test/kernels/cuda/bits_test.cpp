@@ -206,6 +206,33 @@ TEST_P(CudaBitsOfTypes, BlockSquareSums) {
   }
 }
 
+TEST_P(CudaBitsOfTypes, ElementLoss) {
+  for (const std::int64_t count : {1, 31, 1024, 5003, 70001})
+    for (const auto kind :
+         {ElementLossKind::squared, ElementLossKind::absolute, ElementLossKind::huber}) {
+      const auto prediction = testing::random_array(GetParam(), count, 1);
+      auto target = testing::random_array(DType::fp32, count, 2);
+      const auto blocks = static_cast<std::size_t>(ceil_divide(count, kLossBlock));
+      std::vector<double> here(blocks), there(blocks);
+      auto slopes_here = testing::filled_array(GetParam(), count, 7), slopes_there = slopes_here;
+      ElementLoss args{.prediction = prediction.data(),
+                       .target = target.as<float>(),
+                       .sums = here.data(),
+                       .dprediction = slopes_here.data(),
+                       .scale = 0.37f,
+                       .count = count,
+                       .kind = kind,
+                       .delta = 0.6f,
+                       .dtype = GetParam()};
+      element_loss(Stream(), args);
+      args.sums = there.data();
+      args.dprediction = slopes_there.data();
+      on_device::element_loss(args);
+      EXPECT_EQ(here, there) << count;
+      EXPECT_TRUE(slopes_here == slopes_there) << count;
+    }
+}
+
 TEST_P(CudaBitsOfTypes, ColumnSumsRepeatAndAreNearTheCpu) {
   for (const std::int64_t rows : {0, 1, 9, 1025, 3000})
     for (const std::int64_t columns : {1, 24, 257, 264}) {

@@ -113,6 +113,23 @@ inline GpuCase gated_activation_backward(DType dtype, std::int64_t count) {
   return result;
 }
 
+/// Huber's, which has most to compute.
+inline GpuCase element_loss(DType dtype, std::int64_t count) {
+  GpuCase result("element_loss", dtype, 1, count);
+  const ElementLoss args{
+      .prediction = result.read(dtype, count),
+      .target = result.read_floats(count),
+      .sums = static_cast<double*>(result.write(DType::fp64, ceil_divide(count, kLossBlock))),
+      .dprediction = result.write(dtype, count),
+      .scale = 0.3f,
+      .count = count,
+      .kind = ElementLossKind::huber,
+      .delta = 0.5f,
+      .dtype = dtype};
+  result.calls([=](const Stream& stream) { kernels::element_loss(stream, args); });
+  return result;
+}
+
 inline GpuCase dropout(DType dtype, std::int64_t count) {
   GpuCase result("dropout", dtype, 1, count);
   const Dropout args{.x = result.read(dtype, count),
@@ -347,6 +364,18 @@ inline GpuCase cross_entropy(DType dtype, std::int64_t rows, std::int64_t column
 }
 
 /// Heads of a third of the columns leave their neighbours, as before an all-to-all.
+inline GpuCase standardize(std::int64_t rows, std::int64_t columns) {
+  GpuCase result("standardize", DType::fp32, rows, columns);
+  const Standardize args{.x = result.read_floats(rows * columns),
+                         .y = result.write_floats(rows * columns),
+                         .mean = static_cast<const double*>(result.read(DType::fp64, columns)),
+                         .deviation = static_cast<const double*>(result.read(DType::fp64, columns)),
+                         .rows = rows,
+                         .columns = columns};
+  result.calls([=](const Stream& stream) { kernels::standardize(stream, args); });
+  return result;
+}
+
 inline GpuCase copy_blocks(DType dtype, std::int64_t rows, std::int64_t columns) {
   GpuCase result("copy_blocks", dtype, rows, columns);
   const CopyBlocks args{.source = result.read(dtype, rows * columns),

@@ -87,6 +87,7 @@ TEST_P(CudaTraffic, OfFlatArrays) {
   expect_at_most(kTarget, gated_activation_forward(dtype, kCount));
   expect_at_most(kTarget, gated_activation_backward(dtype, kCount));
   expect_at_most(kTarget, dropout(dtype, kCount));
+  expect_at_most(kTarget, element_loss(dtype, kCount));
   expect_at_most(kTarget, adamw(dtype, kCount));
   expect_at_most(kTarget, sgd(dtype, kCount));
   expect_at_most(kTarget, block_square_sums(dtype, kCount));
@@ -108,6 +109,7 @@ TEST_P(CudaTraffic, OfRows) {
   expect_at_most(kTarget, cross_entropy(dtype, kVocabularyRows, kVocabulary));
   expect_at_most(kTarget, rotary(dtype, kRows, kColumns));
   expect_at_most(kTarget, copy_blocks(dtype, kRows, kColumns));
+  if (dtype == DType::fp32) expect_at_most(kTarget, standardize(kRows, kColumns));
   expect_at_most(1.1, attention_merge(dtype, kRows, kColumns),
                  "a row's numbers lie apart, by head; a real cache keeps them");
   expect_at_most(kTarget, kv_append(dtype, kRows, kColumns));
