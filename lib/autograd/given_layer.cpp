@@ -5,7 +5,6 @@
 #include <utility>
 
 #include "tessera/autograd/profiler.hpp"
-#include "tessera/base/error.hpp"
 
 #include "autograd/weight_gradient.hpp"
 
@@ -22,24 +21,32 @@ struct GivenLayer {
   Tensor parameters() const {
     if (weight == nullptr) return {};
     attached_value(*weight);
-    return weight->value.to(DType::fp32);
+    return weight->value.to(DType::fp32, stream);
   }
 
   Tensor forward() const {
     const ProfileScope profile("given layer forward");
     const std::int64_t rows = x.size(0);
-    const Tensor y(Shape{rows, outputs}, DType::fp32);
-    if (rows > 0) functions.forward(x.to(DType::fp32), parameters(), y);
-    return y.to(x.dtype());
+    const Tensor y(Shape{rows, outputs}, DType::fp32, stream.device());
+    if (rows > 0) {
+      const Tensor seen = x.to(DType::fp32, stream), w = parameters();
+      stream.synchronize();
+      functions.forward(seen, w, y);
+    }
+    return y.to(x.dtype(), stream);
   }
 
   /// Returns the parameters' gradient where it has to wait (Phase::inputs).
   Tensor backward(const Tensor& dy, GradientSlot* slot) const {
     const ProfileScope profile("given layer backward");
-    const Tensor dx = Tensor::zeros(x.shape(), DType::fp32), w = parameters();
-    const Tensor dw = w ? Tensor::zeros(w.shape(), DType::fp32) : Tensor();
-    if (x.size(0) > 0) functions.backward(x.to(DType::fp32), w, dy.to(DType::fp32), dx, dw);
-    if (slot != nullptr) slot->add(stream, dx.to(x.dtype()));
+    const Tensor dx = Tensor::zeros(x.shape(), DType::fp32, stream), w = parameters();
+    const Tensor dw = w ? Tensor::zeros(w.shape(), DType::fp32, stream) : Tensor();
+    if (x.size(0) > 0) {
+      const Tensor seen = x.to(DType::fp32, stream), slope = dy.to(DType::fp32, stream);
+      stream.synchronize();
+      functions.backward(seen, w, slope, dx, dw);
+    }
+    if (slot != nullptr) slot->add(stream, dx.to(x.dtype(), stream));
     if (!w || !weight->trainable) return {};
     if (!weight->gradient) return dw;
     write_gradient(stream, dw, *weight);
@@ -51,8 +58,6 @@ struct GivenLayer {
 
 Value given_layer(Tape& tape, const Value& x, Weight* weight, std::int64_t outputs,
                   const LayerFunctions& functions) {
-  TESSERA_CHECK(tape.stream().device().is_cpu(), Code::not_supported,
-                "layers of a program's own are not available on GPUs yet; use the CPU");
   const GivenLayer layer{x.data(), weight, outputs, functions, tape.stream()};
   const bool trained = weight != nullptr && weight->trainable;
   Value y = tape.result(layer.forward(), x.requires_gradient() || trained);

@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 
 #include "tessera/base/error.hpp"
+#include "tessera/device/cuda.hpp"
 #include "tessera/nn/given_layer.hpp"
 #include "tessera/nn/models/gpt2.hpp"
 #include "tessera/nn/models/llama.hpp"
@@ -103,7 +104,8 @@ void Network::arrange_for_tensor_axis() {
 }
 
 std::int64_t count_classes(const Tensor& targets) {
-  const auto* ids = targets.as<std::int32_t>();
+  const Tensor host = targets.on_host(current_stream(targets.device()));
+  const auto* ids = host.as<std::int32_t>();
   return std::count_if(ids, ids + targets.numel(), [](std::int32_t id) { return id >= 0; });
 }
 

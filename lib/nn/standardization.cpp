@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tessera/nn/standardization.hpp"
 
+#include <algorithm>
 #include <cmath>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
 #include "tessera/base/error.hpp"
+#include "tessera/device/cuda.hpp"
+#include "tessera/kernels/standardize.hpp"
 
 namespace tessera::nn {
 
@@ -19,6 +22,17 @@ double Standardization::deviation(std::int64_t feature) const {
 }
 
 void Standardization::observe(const Tensor& rows) {
+  if (rows.device().is_cpu()) return observe_on_host(rows);
+  constexpr std::int64_t kNumbers = std::int64_t{1} << 22;
+  const std::int64_t width = std::max<std::int64_t>(1, features()), samples = rows.numel() / width;
+  const std::int64_t part = std::max<std::int64_t>(1, kNumbers / width);
+  const Tensor flat = rows.view({samples, width});
+  for (std::int64_t begin = 0; begin < samples; begin += part)
+    observe_on_host(
+        flat.rows(begin, std::min(samples, begin + part)).on_host(current_stream(rows.device())));
+}
+
+void Standardization::observe_on_host(const Tensor& rows) {
   const auto* x = rows.as<float>();
   const std::size_t features = mean_.size();
   const std::int64_t samples = features == 0 ? 0 : rows.numel() / this->features();
@@ -43,26 +57,34 @@ void Standardization::merge(const Standardization& other) {
   count_ = total;
 }
 
-template <typename Map>
-Tensor Standardization::mapped(const Tensor& rows, Map&& map) const {
-  Tensor result(rows.shape(), DType::fp32);
-  const auto* x = rows.as<float>();
-  auto* y = result.as<float>();
-  const std::int64_t width = features();
-  for (std::int64_t i = 0; i < width; ++i) {
-    const double center = mean(i), scale = deviation(i);
-    for (std::int64_t at = i; at < rows.numel(); at += width)
-      y[at] = static_cast<float>(map(static_cast<double>(x[at]), center, scale));
-  }
+void Standardization::scale(const Tensor& x, const Tensor& y, const std::vector<double>& means,
+                            bool inverse, const Stream& stream) const {
+  std::vector<double> columns = means;
+  for (std::int64_t i = 0; i < features(); ++i) columns.push_back(deviation(i));
+  const Tensor there = Tensor::borrow(columns.data(), {2, features()}, DType::fp64).on(stream);
+  kernels::standardize(stream, {.x = x.as<float>(),
+                                .y = y.as<float>(),
+                                .mean = there.as<double>(),
+                                .deviation = there.as<double>() + features(),
+                                .rows = features() == 0 ? 0 : x.numel() / features(),
+                                .columns = features(),
+                                .inverse = inverse});
+}
+
+Tensor Standardization::apply(const Tensor& rows, const Stream& stream) const {
+  Tensor result(rows.shape(), DType::fp32, stream.device());
+  scale(rows, result, mean_, false, stream);
   return result;
 }
 
-Tensor Standardization::apply(const Tensor& rows) const {
-  return mapped(rows, [](double x, double center, double scale) { return (x - center) / scale; });
+Tensor Standardization::invert(const Tensor& rows, const Stream& stream) const {
+  Tensor result(rows.shape(), DType::fp32, stream.device());
+  scale(rows, result, mean_, true, stream);
+  return result;
 }
 
-Tensor Standardization::invert(const Tensor& rows) const {
-  return mapped(rows, [](double x, double center, double scale) { return x * scale + center; });
+void Standardization::stretch(const Tensor& rows, const Stream& stream) const {
+  scale(rows, rows, std::vector<double>(mean_.size()), true, stream);
 }
 
 std::string Standardization::to_json() const {

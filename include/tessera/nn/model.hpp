@@ -55,7 +55,8 @@ struct ModelOptions {
 };
 
 /// A program's own loss: takes a network's outputs [samples, outputs] fp32, as predict() returns
-/// them, writes their gradient (same shape) and returns the sum over the samples.
+/// them, writes their gradient (same shape) and returns the sum over the samples. On a GPU both lie
+/// there; the gradient has to be there when it returns.
 using LossFunction = std::function<double(const Tensor& outputs, const Tensor& gradients)>;
 
 /// One micro-batch of one rank.
@@ -232,7 +233,7 @@ std::unique_ptr<Model> make_model(const std::string& config_json, const ModelOpt
 std::unique_ptr<Network> make_network(const std::string& config_json, const ModelOptions& options,
                                       bool strict = false);
 
-/// Classes that are not negative: [...] int32.
+/// Classes that are not negative: [...] int32, on any device; waits for that of a GPU.
 std::int64_t count_classes(const Tensor& targets);
 
 /// The name under which a folder holds the parameter `name`, found by asking `shape_of` (nullopt:

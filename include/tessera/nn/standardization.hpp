@@ -23,22 +23,27 @@ class Standardization {
   double mean(std::int64_t feature) const { return mean_[static_cast<std::size_t>(feature)]; }
   double deviation(std::int64_t feature) const;
 
-  /// rows: [..., features] fp32.
+  /// rows: [..., features] fp32, on any device; those of a GPU are brought to the host by parts.
   void observe(const Tensor& rows);
   void merge(const Standardization& other);
 
-  /// (x - mean) / deviation, a new fp32 tensor.
-  Tensor apply(const Tensor& rows) const;
+  /// (x - mean) / deviation, a new fp32 tensor, of rows on the stream's device.
+  Tensor apply(const Tensor& rows, const Stream& stream = {}) const;
   /// x * deviation + mean
-  Tensor invert(const Tensor& rows) const;
+  Tensor invert(const Tensor& rows, const Stream& stream = {}) const;
+  /// x * deviation, in place: of gradients, from normalised numbers' to those of what invert()
+  /// gave.
+  void stretch(const Tensor& rows, const Stream& stream = {}) const;
 
   /// JSON with every bit. Errors of parse: io.
   std::string to_json() const;
   static Standardization parse(const std::string& json, std::int64_t features);
 
  private:
-  template <typename Map>
-  Tensor mapped(const Tensor& rows, Map&& map) const;
+  void observe_on_host(const Tensor& rows);
+  /// The kernel's call, with these means and the deviations.
+  void scale(const Tensor& x, const Tensor& y, const std::vector<double>& means, bool inverse,
+             const Stream& stream) const;
 
   double count_ = 0;
   std::vector<double> mean_;

@@ -158,11 +158,9 @@ Value Mlp::compute(Tape& tape, int index, const Value& x) {
 }
 
 Value Mlp::forward(Tape& tape, const Tensor& inputs) {
-  TESSERA_CHECK(tape.stream().device().is_cpu(), Code::not_supported,
-                "model_type mlp is not available on GPUs yet; use the CPU");
   Tensor rows = as_rows(inputs, config_.inputs(), "the inputs");
-  if (config_.normalize_inputs) rows = input_statistics_.apply(rows);
-  Value x(rows.to(options_.dtype));
+  if (config_.normalize_inputs) rows = input_statistics_.apply(rows, tape.stream());
+  Value x(rows.to(options_.dtype, tape.stream()));
   for (int i = 0; i < static_cast<int>(layers_.size()); ++i) {
     tape.enter(i);
     x = compute(tape, i, x);
@@ -177,7 +175,7 @@ autograd::Loss Mlp::forward_loss(Tape& tape, const Batch& batch) {
   if (config_.loss == "cross_entropy")
     return autograd::cross_entropy_loss(tape, outputs, batch.targets, batch.gradient_scale);
   Tensor targets = as_rows(batch.targets, config_.outputs(), "the targets");
-  if (config_.normalize_outputs) targets = output_statistics_.apply(targets);
+  if (config_.normalize_outputs) targets = output_statistics_.apply(targets, tape.stream());
   return autograd::element_loss(tape, outputs, targets, element_loss_of(config_.loss),
                                 static_cast<float>(config_.huber_delta), batch.gradient_scale);
 }
@@ -186,12 +184,12 @@ autograd::Loss Mlp::forward_loss(Tape& tape, const Batch& batch) {
 autograd::Loss Mlp::given_loss(Tape& tape, const Value& outputs, const Batch& batch) const {
   if (!config_.normalize_outputs)
     return autograd::given_loss(tape, outputs, batch.loss, batch.gradient_scale);
+  const Stream& stream = tape.stream();
   const auto in_its_units = [&](const Tensor& scaled, const Tensor& gradients) {
-    const double sum = batch.loss(output_statistics_.invert(scaled), gradients);
-    auto* slope = gradients.as<float>();
-    const std::int64_t width = config_.outputs();
-    for (std::int64_t i = 0; i < gradients.numel(); ++i)
-      slope[i] *= static_cast<float>(output_statistics_.deviation(i % width));
+    const Tensor seen = output_statistics_.invert(scaled, stream);
+    stream.synchronize();
+    const double sum = batch.loss(seen, gradients);
+    output_statistics_.stretch(gradients, stream);
     return sum;
   };
   return autograd::given_loss(tape, outputs, in_its_units, batch.gradient_scale);
@@ -204,8 +202,8 @@ std::int64_t Mlp::count_targets(const Tensor& targets) const {
 Tensor Mlp::predict(Tape& tape, const Tensor& inputs) {
   TESSERA_CHECK(!tape.recording(), Code::invalid_argument,
                 "predictions are for reading only: use a tape that does not record");
-  const Tensor outputs = forward(tape, inputs).data().to(DType::fp32);
-  return config_.normalize_outputs ? output_statistics_.invert(outputs) : outputs;
+  const Tensor outputs = forward(tape, inputs).data().to(DType::fp32, tape.stream());
+  return config_.normalize_outputs ? output_statistics_.invert(outputs, tape.stream()) : outputs;
 }
 
 std::vector<Standardization*> Mlp::statistics() {

@@ -39,7 +39,7 @@ struct MlpConfig {
 /// Batches: ids [samples, ...] fp32 with `inputs` numbers each; targets [samples, ...] fp32 with
 /// `outputs` numbers each, for cross_entropy [samples] int32 classes (negative: none). The loss is
 /// a sum over numbers, respectively samples. Units are layers; weights are [outputs, inputs].
-/// Layers may be given: the unit of one without parameters is empty. CPU only, without
+/// Layers may be given: the unit of one without parameters is empty. Without
 /// recomputation: not_supported.
 class Mlp final : public Network {
  public:
