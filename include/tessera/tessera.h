@@ -112,8 +112,19 @@ typedef struct tessera_array {
   /// Inputs, targets and outputs of networks may have any; elsewhere arrays have to be contiguous.
   int64_t strides[TESSERA_MAX_RANK];
   tessera_order order;
-  tessera_device device;  ///< the CPU; other devices are not supported here yet
+  tessera_device device;  ///< where `data` lies: the CPU, or this rank's GPU (tessera_runtime_gpu)
 } tessera_array;
+
+// Arrays may lie in the memory of this rank's GPU wherever a function takes one, and inputs,
+// targets and outputs of networks on the host or on the GPU whatever `device` the configuration
+// says; they are brought to where the network is. TESSERA_NOT_SUPPORTED in builds and on machines
+// without CUDA.
+//
+// Work on a GPU goes through a stream of the library's own, which waits for no other, also not for
+// the default stream. So whoever writes or reads an array in kernels or copies of its own waits for
+// them (cudaStreamSynchronize, `acc wait`, Kokkos::fence) before the array is given to a function:
+// gradients before tessera_optimizer_step, for example. When a function returns, what it writes is
+// there, for every stream, and what it reads may be changed.
 
 // --- Runtime: Tessera's part of the MPI job ---
 
@@ -126,6 +137,9 @@ typedef struct tessera_runtime_options {
   const char* transport;   ///< "auto" (NULL), "self", "shm", "mpi" or "hybrid"
   double timeout_seconds;  ///< 0: 600; negative: ranks wait for ever
   int32_t checked;         ///< not 0: compare operation, count and type over ranks in every call
+  /// {TESSERA_CUDA_DEVICE, index}: the GPU that this rank uses, as cudaGetDevice numbers them.
+  /// Zero: the only one that the process sees, else the one of its number among the node's ranks.
+  tessera_device gpu;
 } tessera_runtime_options;
 
 /// Works on duplicates of `communicator`, which stays as it is, with its error handler, attributes
@@ -140,6 +154,9 @@ TESSERA_API tessera_code tessera_runtime_create_f(MPI_Fint communicator,
                                                   const tessera_runtime_options* options,
                                                   tessera_runtime** runtime);
 TESSERA_API tessera_code tessera_runtime_destroy(tessera_runtime** runtime);
+/// This rank's GPU, where `device: cuda` computes and arrays may lie; {TESSERA_CPU, 0} if there is
+/// none. A query.
+TESSERA_API tessera_code tessera_runtime_gpu(tessera_runtime* runtime, tessera_device* gpu);
 
 // --- Groups of ranks and their collectives ---
 
@@ -151,6 +168,9 @@ TESSERA_API tessera_code tessera_group_split(tessera_group* group, int color, in
                                              tessera_group** part);
 TESSERA_API tessera_code tessera_group_rank(tessera_group* group, int* rank);
 TESSERA_API tessera_code tessera_group_size(tessera_group* group, int* size);
+/// Connects the ranks' GPUs. Collectives on arrays of GPUs do it by themselves; messages in a group
+/// of more than two ranks need it before. Collective.
+TESSERA_API tessera_code tessera_group_open_gpus(tessera_group* group);
 TESSERA_API tessera_code tessera_group_destroy(tessera_group** group);
 
 /// Sizes of the axes; the last one, tensor, varies fastest. 0: 1, but what is left for data.
@@ -177,9 +197,11 @@ typedef enum tessera_reduction {
   TESSERA_MAX = 3
 } tessera_reduction;
 
-// On contiguous arrays of the caller; they return when the array may be used. Reductions are folded
-// by rank in fp32 (fp64 for fp64, integers exactly) and rounded once: the result does not depend on
-// timing or transport. Collective, but for messages.
+// On contiguous arrays of the caller, which lie on the host on every rank or on a GPU on every
+// rank; they return when the array may be used. Reductions are folded by rank in fp32 (fp64 for
+// fp64, integers exactly) and rounded once: the result does not depend on timing or transport. On
+// GPUs they are NCCL's where the build has it and each rank a GPU of its own. Collective, but for
+// messages.
 
 /// In place.
 TESSERA_API tessera_code tessera_all_reduce(tessera_group* group, const tessera_array* data,
@@ -196,6 +218,8 @@ TESSERA_API tessera_code tessera_reduce_scatter(tessera_group* group, const tess
 /// Both hold a piece for each rank, of the same size.
 TESSERA_API tessera_code tessera_all_to_all(tessera_group* group, const tessera_array* send,
                                             const tessera_array* receive);
+/// A message of an array on a GPU has no tag: between two ranks they pair up in the order of the
+/// calls, and tessera_send may wait for its tessera_receive.
 TESSERA_API tessera_code tessera_send(tessera_group* group, const tessera_array* data, int to,
                                       int tag);
 TESSERA_API tessera_code tessera_receive(tessera_group* group, const tessera_array* data, int from,
@@ -209,7 +233,9 @@ typedef struct tessera_optimizer tessera_optimizer;
 typedef struct tessera_optimizer_options {
   size_t struct_size;
   /// YAML or JSON text: a DeepSpeed configuration, or a run file's `engine` section. NULL: AdamW,
-  /// stage 0, fp32. doc/configuration.md has all keys; batch sizes may be left out.
+  /// stage 0, fp32. doc/configuration.md has all keys; batch sizes may be left out. For arrays on
+  /// GPUs a run file's text that says so:
+  ///     {device: cuda, engine: {optimizer: {type: AdamW}, zero_optimization: {stage: 2}}}
   const char* config;
   /// Of the ranks' gradients.
   tessera_reduction reduction;
@@ -242,8 +268,9 @@ TESSERA_API tessera_code tessera_optimizer_create(tessera_runtime* runtime,
                                                   tessera_optimizer** optimizer);
 TESSERA_API tessera_code tessera_optimizer_destroy(tessera_optimizer** optimizer);
 /// Lends a contiguous array and its gradient, which has its shape and type (fp32, or bf16 or fp16
-/// if the configuration enables that); they stay in place and whole on every rank until the
-/// optimizer is destroyed. `gradient` may be NULL when the array is frozen.
+/// if the configuration enables that), both on the configuration's `device`; they stay in place and
+/// whole on every rank until the optimizer is destroyed. `gradient` may be NULL when the array is
+/// frozen.
 TESSERA_API tessera_code tessera_optimizer_add(tessera_optimizer* optimizer, const char* name,
                                                const tessera_array* parameter,
                                                const tessera_array* gradient,
@@ -275,7 +302,7 @@ typedef struct tessera_network tessera_network;
 
 /// Computes a layer of the caller's own, for example what is known of the physics: writes all of y.
 /// Arrays are row-major fp32: x [samples, inputs], y [samples, outputs], w [parameters]. It may not
-/// call Tessera, and samples is never 0.
+/// call Tessera, and samples is never 0. Where the pointers point: callbacks_on_device.
 typedef void (*tessera_layer_forward)(int64_t samples, int64_t inputs, int64_t outputs,
                                       int64_t parameters, const float* x, const float* w, float* y,
                                       void* user);
@@ -303,11 +330,18 @@ typedef struct tessera_network_options {
   /// YAML or JSON text with a run file's sections `model`, `engine` and `run` (its seed):
   ///     model: {model_type: mlp, layer_sizes: [6, 64, 64, 1], loss: mse}
   ///     engine: {optimizer: {type: AdamW, params: {lr: 1e-3}}, zero_optimization: {stage: 1}}
-  /// Batch sizes may be left out; gradient_accumulation_steps divides the samples of each call.
+  /// Batch sizes may be left out; gradient_accumulation_steps divides the samples of each call. A
+  /// line `device: cuda` puts the network on the ranks' GPUs, `device: auto` does where every rank
+  /// has one; without it the network is on the CPU.
   const char* config;
   tessera_group* group;         ///< the ranks that train together; NULL: all
   const tessera_layer* layers;  ///< that the caller computes, called as long as the network lives
   int32_t layer_count;
+  /// What layers and losses of the caller find at their pointers when the network is on a GPU. 0:
+  /// copies in host memory, so that functions for the CPU work as they are. Not 0: the memory of
+  /// that GPU; it holds what the function reads, for every stream, and what the function writes has
+  /// to be there when it returns: wait for your stream. On the CPU it makes no difference.
+  int32_t callbacks_on_device;
 } tessera_network_options;
 
 // Arrays hold samples along their slowest dimension: the first in row-major order, the last in

@@ -4,6 +4,9 @@
 #include <algorithm>
 #include <vector>
 
+#include "tessera/device/cuda.hpp"
+#include "tessera/kernels/copy_blocks.hpp"
+
 #include "c/guard.hpp"
 
 namespace tessera::c {
@@ -38,9 +41,6 @@ Layout layout_of(const tessera_array& array, const char* name) {
                 fmt::format("`{}` has order {}, which is neither TESSERA_ROW_MAJOR nor "
                             "TESSERA_COLUMN_MAJOR",
                             name, static_cast<int>(array.order)));
-  TESSERA_CHECK(
-      array.device.type == TESSERA_CPU, Code::not_supported,
-      fmt::format("`{}` lies on a device, which is not available yet: copy it to the host", name));
   Layout layout{{array.dims, array.dims + array.rank}, {array.strides, array.strides + array.rank}};
   if (array.order == TESSERA_COLUMN_MAJOR) {
     std::reverse(layout.dims.begin(), layout.dims.end());
@@ -54,42 +54,106 @@ Layout layout_of(const tessera_array& array, const char* name) {
   return layout;
 }
 
-Tensor over_memory(const tessera_array& array, const Layout& layout, const char* name) {
+Device device_of(const tessera_array& array, const char* name, Session& session) {
+  const auto [type, index] = array.device;
+  if (type == TESSERA_CPU) return {};
+  TESSERA_CHECK(type == TESSERA_CUDA_DEVICE, Code::invalid_argument,
+                fmt::format("`{}` lies on a device of type {}, which is neither TESSERA_CPU nor "
+                            "TESSERA_CUDA_DEVICE",
+                            name, static_cast<int>(type)));
+  TESSERA_CHECK(cuda_device_count() > 0, Code::not_supported,
+                fmt::format("`{}` lies on cuda:{}, but {}; give an array of the host", name, index,
+                            cuda_unavailable_reason()));
+  const Device own = session.gpu();
+  TESSERA_CHECK(index == own.index, Code::invalid_argument,
+                fmt::format("`{}` lies on cuda:{}, but this rank's GPU is {}: a rank uses one, "
+                            "which tessera_runtime_options.gpu can choose",
+                            name, index, own.to_string()));
+  return own;
+}
+
+Tensor over_memory(const tessera_array& array, const Layout& layout, const char* name,
+                   Session& session) {
+  const Device device = device_of(array, name, session);
   Shape shape(layout.dims);
   TESSERA_CHECK(array.data != nullptr || shape.numel() == 0, Code::invalid_argument,
                 fmt::format("`{}` has shape {} but its data is NULL", name, shape.to_string()));
-  return Tensor::borrow(array.data, std::move(shape), dtype_of_array(array, name));
+  return Tensor::borrow(array.data, std::move(shape), dtype_of_array(array, name), device);
 }
 
-/// Calls visit(offset in the array, number of the element) for every element, row-major.
+Stream stream_of(const Tensor& tensor) {
+  return current_stream(tensor.device());
+}
+
+struct Extent {
+  std::int64_t size = 1, stride = 0;
+};
+
+/// Without dimensions of one; two that lie as one are one.
+std::vector<Extent> extents_of(const Layout& layout) {
+  std::vector<Extent> extents;
+  for (std::size_t d = 0; d < layout.dims.size(); ++d) {
+    const Extent next{layout.dims[d], layout.strides[d]};
+    if (next.size == 1) continue;
+    if (!extents.empty() && extents.back().stride == next.stride * next.size)
+      extents.back() = {extents.back().size * next.size, next.stride};
+    else
+      extents.push_back(next);
+  }
+  return extents;
+}
+
+Extent take_fastest(std::vector<Extent>& extents) {
+  if (extents.empty()) return {};
+  const Extent fastest = extents.back();
+  extents.pop_back();
+  return fastest;
+}
+
+/// Calls visit(offset in the array, number) for every index of the extents, row-major.
 template <typename Visit>
-void for_each_element(const Layout& layout, Visit&& visit) {
-  const std::int64_t numel = Shape(layout.dims).numel();
-  std::vector<std::int64_t> index(layout.dims.size(), 0);
+void for_each_index(const std::vector<Extent>& extents, Visit&& visit) {
+  std::int64_t count = 1;
+  for (const Extent& extent : extents) count *= extent.size;
+  std::vector<std::int64_t> index(extents.size(), 0);
   std::int64_t offset = 0;
-  for (std::int64_t n = 0; n < numel; ++n) {
+  for (std::int64_t n = 0; n < count; ++n) {
     visit(offset, n);
     for (std::size_t d = index.size(); d-- > 0;) {
-      offset += layout.strides[d];
-      if (++index[d] < layout.dims[d]) break;
-      offset -= layout.dims[d] * layout.strides[d];
+      offset += extents[d].stride;
+      if (++index[d] < extents[d].size) break;
+      offset -= extents[d].size * extents[d].stride;
       index[d] = 0;
     }
   }
 }
 
-void copy_elements(const Layout& layout, std::size_t size, std::byte* strided, std::byte* dense,
-                   bool gather) {
-  for_each_element(layout, [&](std::int64_t offset, std::int64_t n) {
-    std::byte* const there = strided + offset * static_cast<std::int64_t>(size);
-    std::byte* const here = dense + static_cast<std::size_t>(n) * size;
-    std::copy_n(gather ? there : here, size, gather ? here : there);
-  });
-}
+enum class Way { gather, scatter };
 
-Tensor converted(const Tensor& tensor, DType dtype) {
-  if (tensor.dtype() == dtype) return tensor;
-  return tensor.to(dtype);
+/// Between the caller's places and a dense array: the fastest dimensions in a call, the others one
+/// after the other.
+void copy_elements(const Layout& layout, const Tensor& strided, const Tensor& dense, Way way) {
+  if (dense.numel() == 0) return;
+  std::vector<Extent> extents = extents_of(layout);
+  const bool has_runs = !extents.empty() && extents.back().stride == 1;
+  const Extent run = has_runs ? take_fastest(extents) : Extent{};
+  const Extent rows = take_fastest(extents), blocks = take_fastest(extents);
+  const std::int64_t block = rows.size * run.size, piece = blocks.size * block;
+  const auto size = static_cast<std::int64_t>(size_of(dense.dtype()));
+  const kernels::BlockStrides apart{blocks.stride, rows.stride}, together{block, run.size};
+  for_each_index(extents, [&](std::int64_t offset, std::int64_t n) {
+    std::byte* const there = strided.as<std::byte>() + offset * size;
+    std::byte* const here = dense.as<std::byte>() + n * piece * size;
+    const bool gathers = way == Way::gather;
+    kernels::copy_blocks(stream_of(dense), {.source = gathers ? there : here,
+                                            .target = gathers ? here : there,
+                                            .blocks = blocks.size,
+                                            .rows = rows.size,
+                                            .count = run.size,
+                                            .source_strides = gathers ? apart : together,
+                                            .target_strides = gathers ? together : apart,
+                                            .dtype = dense.dtype()});
+  });
 }
 
 }  // namespace
@@ -115,42 +179,49 @@ DType dtype_of_array(const tessera_array& array, const char* name) {
        fmt::format("`{}` has the unknown dtype {}", name, static_cast<int>(array.dtype)));
 }
 
-Tensor borrow(const tessera_array* array, const char* name) {
+Tensor borrow(const tessera_array* array, const char* name, Session& session) {
   const tessera_array& given = deref(array, name);
   const Layout layout = layout_of(given, name);
   TESSERA_CHECK(
       layout.contiguous, Code::invalid_argument,
       fmt::format("`{}` has strides with gaps or another order; it has to be contiguous", name));
-  return over_memory(given, layout, name);
+  return over_memory(given, layout, name, session);
 }
 
-Tensor read(const tessera_array* array, DType dtype, const char* name) {
+Tensor read(const tessera_array* array, DType dtype, const char* name, Session& session,
+            Device wanted) {
   const tessera_array& given = deref(array, name);
   const Layout layout = layout_of(given, name);
-  Tensor there = over_memory(given, layout, name);
-  TESSERA_CHECK(there.dtype() == dtype || (is_floating(there.dtype()) && is_floating(dtype)),
+  Tensor values = over_memory(given, layout, name, session);
+  TESSERA_CHECK(values.dtype() == dtype || (is_floating(values.dtype()) && is_floating(dtype)),
                 Code::invalid_argument,
-                fmt::format("`{}` is {}; {} is needed", name, to_string(there.dtype()),
+                fmt::format("`{}` is {}; {} is needed", name, to_string(values.dtype()),
                             is_floating(dtype) ? "a floating-point type" : to_string(dtype)));
-  if (layout.contiguous) return converted(there, dtype);
-  const Tensor dense(there.shape(), there.dtype(), {}, Purpose::workspace);
-  copy_elements(layout, size_of(there.dtype()), there.as<std::byte>(), dense.as<std::byte>(), true);
-  return converted(dense, dtype);
+  const Stream stream = stream_of(values);
+  if (!layout.contiguous) {
+    const Tensor dense(values.shape(), values.dtype(), values.device(), Purpose::workspace);
+    copy_elements(layout, values, dense, Way::gather);
+    values = dense;
+  }
+  values = values.to(dtype, stream);
+  return wanted.is_cpu() ? values.on_host(stream) : values;
 }
 
-void write(const Tensor& source, const tessera_array* array, const char* name) {
+void write(const Tensor& source, const tessera_array* array, const char* name, Session& session) {
   const tessera_array& given = deref(array, name);
   const Layout layout = layout_of(given, name);
-  const Tensor there = over_memory(given, layout, name);
+  const Tensor there = over_memory(given, layout, name, session);
   TESSERA_CHECK(there.numel() == source.numel(), Code::invalid_argument,
                 fmt::format("`{}` has shape {}, but there are {} values of shape {}", name,
                             there.shape().to_string(), source.numel(), source.shape().to_string()));
   TESSERA_CHECK(
       is_floating(there.dtype()), Code::invalid_argument,
       fmt::format("`{}` is {}; a floating-point type is needed", name, to_string(there.dtype())));
-  const Tensor values = converted(source, there.dtype());
-  copy_elements(layout, size_of(there.dtype()), there.as<std::byte>(), values.as<std::byte>(),
-                false);
+  const Stream stream = stream_of(there);
+  Tensor values = source.to(there.dtype(), stream_of(source));
+  values = there.device().is_cpu() ? values.on_host(stream_of(values)) : values.on(stream);
+  copy_elements(layout, there, values, Way::scatter);
+  stream.synchronize();
 }
 
 }  // namespace tessera::c

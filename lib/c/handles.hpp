@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -13,6 +14,7 @@
 #include "tessera/engine/lent_optimizer.hpp"
 #include "tessera/tessera.h"
 
+#include "c/callbacks.hpp"
 #include "c/guard.hpp"
 
 namespace tessera::c {
@@ -26,6 +28,11 @@ struct Session {
     });
   }
 
+  /// This rank's GPU. Errors: not_supported where there is none.
+  Device gpu();
+  /// The host's choice; {TESSERA_CPU, 0}: none. Errors: for a GPU that is not there.
+  void choose_gpu(tessera_device chosen);
+
   void add(const std::shared_ptr<engine::Learner>& learner) {
     std::erase_if(learners, [](const auto& one) { return one.expired(); });
     learners.push_back(learner);
@@ -38,6 +45,8 @@ struct Session {
   Runtime runtime;
 
  private:
+  std::optional<Device> gpu_;
+
   /// Steps and saves that are under way use memory and groups that go with MPI. Collective.
   void finish_work() noexcept;
 };
@@ -61,6 +70,7 @@ struct tessera_optimizer : tessera::c::Handle<tessera::engine::LentOptimizer> {
 };
 
 struct tessera_network : tessera::c::Handle<tessera::engine::Learner> {
+  tessera::c::CallbackMemory callback_memory{};
   std::string client_state;
   tessera::engine::StepOutcome last_step{};
   std::string failed_save{};  ///< why an asynchronous save left no file, until the caller knows

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // Networks by configuration.
-#include <cstddef>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -8,6 +7,7 @@
 #include "tessera/engine/guest_config.hpp"
 
 #include "c/array.hpp"
+#include "c/callbacks.hpp"
 #include "c/checkpoint_path.hpp"
 #include "c/guard.hpp"
 #include "c/handles.hpp"
@@ -16,59 +16,18 @@
 namespace tessera::c {
 namespace {
 
-const float* read_only(const Tensor& tensor) {
-  return tensor ? tensor.as<float>() : nullptr;
-}
-float* writable(const Tensor& tensor) {
-  return tensor ? tensor.as<float>() : nullptr;
-}
-
-nn::GivenLayer given_layer(const tessera_layer* described) {
-  const tessera_layer own = options_of(described, "tessera_layer");
-  nn::GivenLayer layer{own.index, own.parameters, static_cast<float>(own.deviation), {}};
-  if (own.forward != nullptr)
-    layer.functions.forward = [own](const Tensor& x, const Tensor& w, const Tensor& y) {
-      own.forward(x.size(0), x.size(1), y.size(1), own.parameters, read_only(x), read_only(w),
-                  writable(y), own.user);
-    };
-  if (own.backward != nullptr)
-    layer.functions.backward = [own](const Tensor& x, const Tensor& w, const Tensor& dy,
-                                     const Tensor& dx, const Tensor& dw) {
-      own.backward(x.size(0), x.size(1), dy.size(1), own.parameters, read_only(x), read_only(w),
-                   read_only(dy), writable(dx), writable(dw), own.user);
-    };
-  return layer;
-}
-
-/// The caller's array has elements of the caller's size.
-std::vector<nn::GivenLayer> given_layers(const tessera_network_options& options) {
-  std::vector<nn::GivenLayer> layers;
-  if (options.layer_count == 0) return layers;
-  TESSERA_CHECK(options.layers != nullptr && options.layer_count > 0, Code::invalid_argument,
-                fmt::format("tessera_network_options has {} layers, and the array is {}",
-                            options.layer_count, options.layers != nullptr ? "there" : "NULL"));
-  const std::size_t size = size_of_struct(*options.layers, "tessera_layer");
-  const auto* bytes = reinterpret_cast<const std::byte*>(options.layers);
-  for (int i = 0; i < options.layer_count; ++i)
-    layers.push_back(given_layer(
-        reinterpret_cast<const tessera_layer*>(bytes + static_cast<std::size_t>(i) * size)));
-  return layers;
-}
-
 tessera_network make_network(const tessera_runtime& runtime,
                              const tessera_network_options* options) {
   const auto given = options_of(options, "tessera_network_options");
   auto group = ranks_of(runtime, given.group);
-  engine::GuestConfig config;
+  const engine::GuestConfig config = engine::read_guest_config(
+      text_of(given.config), *group, [&] { return runtime.session->gpu(); });
   std::vector<nn::GivenLayer> layers;
-  agreeing(*group, [&] {
-    config = engine::read_guest_config(text_of(given.config), group->size());
-    layers = given_layers(given);
-  });
+  agreeing(*group, [&] { layers = given_layers(given); });
   auto learner = std::make_unique<engine::Learner>(*group, config, std::move(layers));
   auto kept = keeping(std::move(group), std::move(learner));
   runtime.session->add(kept);
-  return {{runtime.session, std::move(kept)}, {}};
+  return {{runtime.session, std::move(kept)}, callback_memory(given), {}};
 }
 
 void keep_failure(tessera_network& network, const std::optional<engine::SaveOutcome>& saved) {
@@ -95,31 +54,57 @@ engine::Learner& learner_after_steps(tessera_network* network) {
   return learner;
 }
 
+Tensor read_array(tessera_network& network, const tessera_array* array, DType dtype,
+                  const char* name) {
+  return read(array, dtype, name, *network.session, network.value->engine().stream().device());
+}
+
 /// A caller's samples in the network's types. A descriptor that is wrong on one rank is an error of
 /// all of them. Collective.
-struct Samples {
+class Samples {
+ public:
   Tensor inputs, targets;
 
-  Samples(engine::Learner& learner, const tessera_array* given_inputs) {
-    agreeing(learner.engine().group(), [&] { read_inputs(learner, given_inputs); });
+  Samples(tessera_network& network, const tessera_array* given_inputs) : network_(network) {
+    agreeing(network.value->engine().group(), [&] { read_inputs(given_inputs); });
   }
-  Samples(engine::Learner& learner, const tessera_array* given_inputs,
-          const tessera_array* given_targets) {
-    agreeing(learner.engine().group(), [&] {
-      read_inputs(learner, given_inputs);
-      targets = read(given_targets, learner.network().target_type(), "targets");
+  Samples(tessera_network& network, const tessera_array* given_inputs,
+          const tessera_array* given_targets)
+      : network_(network) {
+    agreeing(network.value->engine().group(), [&] {
+      read_inputs(given_inputs);
+      targets =
+          read_array(network_, given_targets, network_.value->network().target_type(), "targets");
     });
   }
 
- private:
-  void read_inputs(engine::Learner& learner, const tessera_array* given) {
-    inputs = read(given, learner.network().input_type(), "inputs");
+  /// For a step that is under way when the call returns: nothing of it is in the caller's memory
+  /// on a GPU.
+  void take() {
+    for (Tensor* tensor : {&inputs, &targets})
+      if (!tensor->device().is_cpu() && !tensor->unique()) *tensor = tensor->clone(stream());
+    taken_ = stream().record();
   }
+  /// Until the caller may change its arrays; to be called when the step has its work.
+  void wait_until_taken() const { taken_.synchronize(); }
+
+ private:
+  const Stream& stream() const { return network_.value->engine().stream(); }
+  void read_inputs(const tessera_array* given) {
+    inputs = read_array(network_, given, network_.value->network().input_type(), "inputs");
+  }
+
+  tessera_network& network_;
+  Event taken_;
 };
 
-/// After a step began: reading its loss is what waits. Without, it may be under way as long as
-/// there is no other.
-void give_loss(tessera_network& network, double* loss) {
+/// Begins a step, start(samples). Reading its loss is what waits. Without, it may be under way as
+/// long as there is no other.
+template <typename Start>
+void run_step(tessera_network& network, Samples samples, double* loss, Start&& start) {
+  if (loss == nullptr) samples.take();
+  start(samples);
+  samples.wait_until_taken();
   finish_steps(network, loss != nullptr ? 0 : 1);
   if (loss != nullptr) *loss = network.last_step.loss;
 }
@@ -139,8 +124,9 @@ void save(tessera_network* network, const char* path, const char* client_state, 
       {.tag = place.tag, .client_state = text_of(client_state), .asynchronous = asynchronous});
 }
 
-Tensor read_if_given(const tessera_array* array, DType dtype, const char* name) {
-  return array != nullptr ? read(array, dtype, name) : Tensor();
+Tensor read_if_given(tessera_network& network, const tessera_array* array, DType dtype,
+                     const char* name) {
+  return array != nullptr ? read_array(network, array, dtype, name) : Tensor();
 }
 
 }  // namespace
@@ -175,8 +161,9 @@ tessera_code tessera_network_observe(tessera_network* network, const tessera_arr
                                      const tessera_array* targets) {
   return guard([&] {
     engine::Learner& learner = learner_after_steps(network);
-    learner.observe(c::read_if_given(inputs, learner.network().input_type(), "inputs"),
-                    c::read_if_given(targets, learner.network().target_type(), "targets"));
+    learner.observe(
+        c::read_if_given(*network, inputs, learner.network().input_type(), "inputs"),
+        c::read_if_given(*network, targets, learner.network().target_type(), "targets"));
   });
 }
 
@@ -184,9 +171,9 @@ tessera_code tessera_network_train_step(tessera_network* network, const tessera_
                                         const tessera_array* targets, double* loss) {
   return guard([&] {
     engine::Learner& learner = learner_of(network);
-    const Samples samples(learner, inputs, targets);
-    learner.start_step(samples.inputs, samples.targets);
-    c::give_loss(*network, loss);
+    c::run_step(*network, Samples(*network, inputs, targets), loss, [&](const Samples& samples) {
+      learner.start_step(samples.inputs, samples.targets);
+    });
   });
 }
 
@@ -195,14 +182,9 @@ tessera_code tessera_network_train_step_with(tessera_network* network, const tes
                                              double* loss) {
   return guard([&] {
     engine::Learner& learner = learner_of(network);
-    TESSERA_CHECK(function != nullptr, Code::invalid_argument, "`function` is NULL");
-    const auto call = [=](std::int64_t first, const Tensor& outputs, const Tensor& gradients) {
-      return function(first, outputs.size(0), outputs.size(1), outputs.as<float>(),
-                      gradients.as<float>(), user);
-    };
-    const Tensor samples = Samples(learner, inputs).inputs;
-    learner.start_step(samples, engine::Learner::LossFunction(call));
-    c::give_loss(*network, loss);
+    const auto call = c::given_loss(function, user, network->callback_memory);
+    c::run_step(*network, Samples(*network, inputs), loss,
+                [&](const Samples& samples) { learner.start_step(samples.inputs, call); });
   });
 }
 
@@ -217,7 +199,7 @@ tessera_code tessera_network_evaluate(tessera_network* network, const tessera_ar
                                       const tessera_array* targets, double* loss) {
   return guard([&] {
     engine::Learner& learner = learner_after_steps(network);
-    const Samples samples(learner, inputs, targets);
+    const Samples samples(*network, inputs, targets);
     deref(loss, "loss") = learner.evaluate(samples.inputs, samples.targets);
   });
 }
@@ -226,7 +208,8 @@ tessera_code tessera_network_predict(tessera_network* network, const tessera_arr
                                      const tessera_array* outputs) {
   return guard([&] {
     engine::Learner& learner = learner_after_steps(network);
-    c::write(learner.predict(Samples(learner, inputs).inputs), outputs, "outputs");
+    c::write(learner.predict(Samples(*network, inputs).inputs), outputs, "outputs",
+             *network->session);
   });
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The partitioned optimizer on a caller's arrays.
+#include "tessera/device/cuda.hpp"
 #include "tessera/engine/guest_config.hpp"
 
 #include "c/array.hpp"
@@ -16,9 +17,10 @@ tessera_optimizer make_optimizer(const tessera_runtime& runtime,
                                  const tessera_optimizer_options* options) {
   const auto given = options_of(options, "tessera_optimizer_options");
   auto group = ranks_of(runtime, given.group);
-  engine::GuestConfig config;
+  const engine::GuestConfig config = engine::read_guest_config(
+      text_of(given.config), *group, [&] { return runtime.session->gpu(); });
+  engine::EngineOptions training = config.engine;
   agreeing(*group, [&] {
-    config = engine::read_guest_config(text_of(given.config), group->size());
     TESSERA_CHECK(config.model_json.empty(), Code::invalid_config,
                   "the configuration has a `model`, but an optimizer works on the caller's arrays: "
                   "remove it, or make a network");
@@ -26,36 +28,46 @@ tessera_optimizer make_optimizer(const tessera_runtime& runtime,
                   fmt::format("gradient_accumulation_steps is {}: whoever lends arrays adds up "
                               "their gradients; remove it",
                               config.accumulation));
+    training.zero.reduction = reduction_of(given.reduction);
   });
-  config.engine.zero.reduction = reduction_of(given.reduction);
-  auto optimizer = std::make_unique<engine::LentOptimizer>(*group, config.engine);
+  auto optimizer = std::make_unique<engine::LentOptimizer>(*group, training);
   return {{runtime.session, keeping(std::move(group), std::move(optimizer))}, {}};
 }
 
 zero::ParamView view_of(const char* name, const tessera_array* parameter,
-                        const tessera_array* gradient, const tessera_parameter_options* options) {
+                        const tessera_array* gradient, const tessera_parameter_options* options,
+                        Session& session) {
   const auto given = options_of(options, "tessera_parameter_options");
-  const Tensor values = borrow(parameter, "parameter");
+  const Tensor values = borrow(parameter, "parameter", session);
   zero::ParamView view;
   view.name = &deref(name, "name");
   view.shape = values.shape();
   view.dtype = values.dtype();
+  view.device = values.device();
   view.data = values.data();
   view.options.trainable = given.frozen == 0;
   if (given.has_weight_decay != 0) view.options.weight_decay = given.weight_decay;
   if (gradient == nullptr) return view;
-  const Tensor slope = borrow(gradient, "gradient");
+  const Tensor slope = borrow(gradient, "gradient", session);
   TESSERA_CHECK(slope.shape() == values.shape() && slope.dtype() == values.dtype(),
                 Code::invalid_argument,
                 fmt::format("the gradient of '{}' is {} {}, but the array is {} {}", name,
                             to_string(slope.dtype()), slope.shape().to_string(),
                             to_string(values.dtype()), values.shape().to_string()));
+  TESSERA_CHECK(slope.device() == values.device(), Code::invalid_argument,
+                fmt::format("the gradient of '{}' lies on {}, but the array on {}", name,
+                            slope.device().to_string(), values.device().to_string()));
   view.gradient = slope.data();
   return view;
 }
 
 engine::LentOptimizer& trainer_of(tessera_optimizer* optimizer) {
   return value_of(optimizer, "optimizer");
+}
+
+/// The caller looks at its arrays next.
+void wait_for_arrays(engine::LentOptimizer& trainer) {
+  current_stream(trainer.optimizer().device()).synchronize();
 }
 
 }  // namespace
@@ -81,15 +93,25 @@ tessera_code tessera_optimizer_destroy(tessera_optimizer** optimizer) {
 tessera_code tessera_optimizer_add(tessera_optimizer* optimizer, const char* name,
                                    const tessera_array* parameter, const tessera_array* gradient,
                                    const tessera_parameter_options* options) {
-  return guard([&] { trainer_of(optimizer).add(c::view_of(name, parameter, gradient, options)); });
+  return guard([&] {
+    engine::LentOptimizer& trainer = trainer_of(optimizer);
+    trainer.add(c::view_of(name, parameter, gradient, options, *optimizer->session));
+  });
 }
 
 tessera_code tessera_optimizer_commit(tessera_optimizer* optimizer) {
-  return guard([&] { trainer_of(optimizer).commit(); });
+  return guard([&] {
+    trainer_of(optimizer).commit();
+    c::wait_for_arrays(*optimizer->value);
+  });
 }
 
 tessera_code tessera_optimizer_step(tessera_optimizer* optimizer, tessera_step* result) {
-  return guard([&] { c::give_step(result, trainer_of(optimizer).step()); });
+  return guard([&] {
+    const engine::StepOutcome outcome = trainer_of(optimizer).step();
+    c::wait_for_arrays(*optimizer->value);
+    c::give_step(result, outcome);
+  });
 }
 
 tessera_code tessera_optimizer_loss_scale(tessera_optimizer* optimizer, double* scale) {
@@ -108,6 +130,7 @@ tessera_code tessera_optimizer_save(tessera_optimizer* optimizer, const char* pa
 tessera_code tessera_optimizer_load(tessera_optimizer* optimizer, const char* path) {
   return guard([&] {
     const auto outcome = trainer_of(optimizer).load_checkpoint(&deref(path, "path"));
+    c::wait_for_arrays(*optimizer->value);
     optimizer->client_state = outcome.client_state;
   });
 }

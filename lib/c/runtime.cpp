@@ -3,6 +3,7 @@
 #include "tessera/comm/runtime.hpp"
 
 #include "tessera/base/log.hpp"
+#include "tessera/device/cuda.hpp"
 
 #include "c/guard.hpp"
 #include "c/handles.hpp"
@@ -30,6 +31,28 @@ void Session::finish_work() noexcept {
   }
 }
 
+Device Session::gpu() {
+  if (!gpu_) gpu_ = choose_cuda_device(runtime.local_rank(), runtime.local_size());
+  return *gpu_;
+}
+
+void Session::choose_gpu(tessera_device chosen) {
+  if (chosen.type == TESSERA_CPU && chosen.index == 0) return;
+  TESSERA_CHECK(chosen.type == TESSERA_CUDA_DEVICE, Code::invalid_argument,
+                fmt::format("tessera_runtime_options.gpu has type {} and index {}: give "
+                            "{{TESSERA_CUDA_DEVICE, index}}, or leave it zero",
+                            static_cast<int>(chosen.type), chosen.index));
+  const int count = cuda_device_count();
+  TESSERA_CHECK(count > 0, Code::not_supported,
+                fmt::format("tessera_runtime_options.gpu is {}, but {}", chosen.index,
+                            cuda_unavailable_reason()));
+  TESSERA_CHECK(chosen.index >= 0 && chosen.index < count, Code::invalid_argument,
+                fmt::format("tessera_runtime_options.gpu is {}, but this process sees {} GPUs, "
+                            "from 0",
+                            chosen.index, count));
+  gpu_ = {DeviceType::cuda, chosen.index};
+}
+
 namespace {
 
 CommOptions comm_options(const tessera_runtime_options& given) {
@@ -47,6 +70,7 @@ tessera_runtime make_runtime(MPI_Comm communicator, const tessera_runtime_option
   const auto given = options_of(options, "tessera_runtime_options");
   set_log_printing(false);
   auto session = std::make_shared<Session>(communicator, comm_options(given));
+  agreeing(session->runtime.world(), [&] { session->choose_gpu(given.gpu); });
   Runtime* const runtime = &session->runtime;
   limit_threads(runtime->local_size());
   return {{session, {session, runtime}}};
@@ -84,6 +108,14 @@ tessera_code tessera_runtime_destroy(tessera_runtime** runtime) {
   return c::destroy(runtime);
 }
 
+tessera_code tessera_runtime_gpu(tessera_runtime* runtime, tessera_device* gpu) {
+  return guard([&] {
+    c::Session& session = *opened(runtime, "runtime").session;
+    tessera_device& own = deref(gpu, "gpu") = {TESSERA_CPU, 0};
+    if (cuda_device_count() > 0) own = {TESSERA_CUDA_DEVICE, session.gpu().index};
+  });
+}
+
 tessera_code tessera_runtime_world(tessera_runtime* runtime, tessera_group** world) {
   return c::create(world, [&]() -> tessera_group {
     const tessera_runtime& owner = opened(runtime, "runtime");
@@ -106,6 +138,15 @@ tessera_code tessera_group_rank(tessera_group* group, int* rank) {
 
 tessera_code tessera_group_size(tessera_group* group, int* size) {
   return guard([&] { deref(size, "size") = value_of(group, "group").size(); });
+}
+
+tessera_code tessera_group_open_gpus(tessera_group* group) {
+  return guard([&] {
+    const tessera_group& ranks = opened(group, "group");
+    Device gpu;
+    agreeing(*ranks.value, [&] { gpu = ranks.session->gpu(); });
+    ranks.value->open_device(gpu);
+  });
 }
 
 tessera_code tessera_group_destroy(tessera_group** group) {

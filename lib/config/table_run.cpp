@@ -150,8 +150,10 @@ void add_run_rows(RowList& rows) {
   rows.supported("engine", any_text().or_(any_map()), "null",
                  "A DeepSpeed configuration, inline or the path of a file (relative to the run "
                  "file).");
-  rows.supported("device", one_of({"auto", "cpu", "cuda"}), "\"auto\"",
-                 "Where to compute. auto: on GPUs if every rank sees one.");
+  rows.supported(
+      "device", one_of({"auto", "cpu", "cuda"}), "\"auto\"",
+      "Where to compute. auto: on GPUs if every rank sees one. A program with data of its own "
+      "computes on the CPU where the key is missing.");
   add_data(rows);
   add_run(rows);
   add_mesh(rows);

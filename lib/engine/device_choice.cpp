@@ -12,24 +12,30 @@
 namespace tessera::engine {
 
 Device choose_device(Runtime& runtime, const std::string& wanted) {
+  return choose_device(runtime.world(), wanted, [&] {
+    return choose_cuda_device(runtime.local_rank(), runtime.local_size());
+  });
+}
+
+Device choose_device(Communicator& group, const std::string& wanted,
+                     const std::function<Device()>& own) {
   if (wanted == "cpu") return {};
-  Communicator& world = runtime.world();
   if (wanted == "cuda")
-    agreeing(world, [] {
+    agreeing(group, [] {
       TESSERA_CHECK(cuda_device_count() > 0, Code::not_supported,
                     fmt::format("device: cuda is asked for, but {}; use device: auto or cpu",
                                 cuda_unavailable_reason()));
     });
   const auto mine = static_cast<std::int64_t>(cuda_device_count() > 0);
-  const std::int64_t with_gpu = world.all_reduce_scalar(mine, Reduction::sum);
-  if (with_gpu < world.size()) {
-    if (with_gpu > 0 && world.rank() == 0)
+  const std::int64_t with_gpu = group.all_reduce_scalar(mine, Reduction::sum);
+  if (with_gpu < group.size()) {
+    if (with_gpu > 0 && group.rank() == 0)
       log_warning(fmt::format("only {} of {} ranks see a GPU: all compute on the CPU", with_gpu,
-                              world.size()));
+                              group.size()));
     return {};
   }
-  const Device device = choose_cuda_device(runtime.local_rank(), runtime.local_size());
-  world.open_device(device);
+  const Device device = own();
+  group.open_device(device);
   return device;
 }
 

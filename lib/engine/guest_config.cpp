@@ -11,6 +11,8 @@
 #include "tessera/base/error.hpp"
 #include "tessera/base/log.hpp"
 #include "tessera/config/reader.hpp"
+#include "tessera/device/cuda.hpp"
+#include "tessera/engine/device_choice.hpp"
 #include "tessera/engine/options.hpp"
 #include "tessera/engine/run_setup.hpp"
 
@@ -35,21 +37,23 @@ void refuse_what_has_no_effect(const config::RunConfig& run) {
                               entry.source.to_string(), entry.path));
 }
 
-}  // namespace
+bool names_device(const config::RunConfig& run) {
+  return std::ranges::any_of(run.entries, [](const config::Entry& entry) {
+    return entry.path == "device" && entry.source.kind == config::Source::Kind::file;
+  });
+}
 
-GuestConfig read_guest_config(const std::string& text, int ranks) {
+config::RunConfig read_run(const std::string& text) {
   config::ReadOptions options;
   options.allow_bare_engine = true;
   options.for_training = false;
   config::RunConfig run = config::read_run_text(text, "configuration", options);
   refuse_what_has_no_effect(run);
-  TESSERA_CHECK(run.device != "cuda", Code::not_supported,
-                "device: cuda is not available yet for programs that bring their own data; leave "
-                "it out, or set it to cpu");
-  config::Facts facts;
-  facts.ranks = ranks;
-  facts.bf16_instructions = has_bf16_instructions();
-  config::resolve(run, facts);
+  if (!names_device(run)) run.device = "cpu";
+  return run;
+}
+
+void check_mesh(const config::RunConfig& run) {
   for (const auto& [key, size] :
        {std::pair("mesh.pipeline", run.mesh.pipeline),
         std::pair("mesh.sequence", run.mesh.sequence), std::pair("mesh.tensor", run.mesh.tensor)})
@@ -57,14 +61,40 @@ GuestConfig read_guest_config(const std::string& text, int ranks) {
                   fmt::format("{} is {}: programs that bring their own data train with the data "
                               "axis only; leave it at 1",
                               key, size));
+}
+
+GuestConfig guest_config(config::RunConfig& run, int ranks, Device device) {
+  config::Facts facts;
+  facts.ranks = ranks;
+  facts.bf16_instructions = !device.is_cpu() || has_bf16_instructions();
+  config::resolve(run, facts);
+  check_mesh(run);
   for (const std::string& notice : run.notices) log_info(notice);
 
   GuestConfig guest;
-  guest.engine = engine_options(run);
+  guest.engine = engine_options(run, device);
   guest.accumulation = std::max<std::int64_t>(1, run.engine.batch.accumulation);
   guest.engine.zero.accumulation_steps = static_cast<int>(guest.accumulation);
   guest.model = model_options(run);
   if (!run.model.is_inline() || !run.model.json.empty()) guest.model_json = model_json(run);
+  return guest;
+}
+
+}  // namespace
+
+GuestConfig read_guest_config(const std::string& text, Runtime& runtime) {
+  return read_guest_config(text, runtime.world(), [&] {
+    return choose_cuda_device(runtime.local_rank(), runtime.local_size());
+  });
+}
+
+GuestConfig read_guest_config(const std::string& text, Communicator& group,
+                              const std::function<Device()>& gpu) {
+  config::RunConfig run;
+  agreeing(group, [&] { run = read_run(text); });
+  const Device device = choose_device(group, run.device, gpu);
+  GuestConfig guest;
+  agreeing(group, [&] { guest = guest_config(run, group.size(), device); });
   return guest;
 }
 

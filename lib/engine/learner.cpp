@@ -54,6 +54,19 @@ Learner::Learner(Communicator& group, const GuestConfig& config, std::vector<nn:
   parallel::initialize(*network_, engine_.optimizer(), config.engine.seed);
 }
 
+void Learner::check(const Tensor& inputs, const Tensor* targets) {
+  const Device device = engine_.stream().device();
+  agreeing(group_, [&] {
+    for (const Tensor* tensor : {&inputs, targets})
+      TESSERA_CHECK(tensor == nullptr || tensor->device().is_cpu() || tensor->device() == device,
+                    Code::invalid_argument,
+                    fmt::format("samples lie on {}, but the network on {}: bring them there or to "
+                                "the host",
+                                tensor->device().to_string(), device.to_string()));
+    network_->check(inputs, targets);
+  });
+}
+
 void Learner::observe(const Tensor& inputs, const Tensor& targets) {
   const Traffic::Pause pause(group_.traffic());
   const auto statistics = network_->statistics();
@@ -85,7 +98,7 @@ StepOutcome Learner::train_step(const Tensor& inputs, const LossFunction& loss) 
 }
 
 StepStart Learner::start_step(const Tensor& inputs, const Tensor& targets) {
-  agreeing(group_, [&] { network_->check(inputs, &targets); });
+  check(inputs, &targets);
   return start(inputs, targets, nullptr);
 }
 
@@ -94,8 +107,8 @@ StepStart Learner::start_step(const Tensor& inputs, const LossFunction& loss) {
     TESSERA_CHECK(
         network_->takes_loss_function(), Code::not_supported,
         "this type of model has a loss of its own and takes no other; model_type mlp does");
-    network_->check(inputs, nullptr);
   });
+  check(inputs, nullptr);
   return start(inputs, Tensor::zeros({samples_of(inputs)}, network_->target_type()), &loss);
 }
 
@@ -119,14 +132,14 @@ StepStart Learner::start(const Tensor& inputs, const Tensor& targets, const Loss
 }
 
 double Learner::evaluate(const Tensor& inputs, const Tensor& targets) {
-  agreeing(group_, [&] { network_->check(inputs, &targets); });
+  check(inputs, &targets);
   const Traffic::Pause pause(group_.traffic());
   nn::Batch batch;
   batch.ids = inputs;
   batch.targets = targets;
   batch.training = false;
-  autograd::Tape tape(autograd::Recording::off, &engine_.hooks());
-  std::array<double, 2> totals = {network_->forward_loss(tape, batch).sum(),
+  autograd::Tape tape(autograd::Recording::off, &engine_.hooks(), engine_.stream());
+  std::array<double, 2> totals = {network_->forward_loss(tape, batch.on(engine_.stream())).sum(),
                                   static_cast<double>(network_->count_targets(targets))};
   group_.all_reduce_scalars(totals, Reduction::sum);
   return totals[1] > 0 ? totals[0] / totals[1] : 0;
@@ -134,9 +147,9 @@ double Learner::evaluate(const Tensor& inputs, const Tensor& targets) {
 
 Tensor Learner::predict(const Tensor& inputs) {
   const Traffic::Pause pause(group_.traffic());
-  agreeing(group_, [&] { network_->check(inputs, nullptr); });
-  autograd::Tape tape(autograd::Recording::off, &engine_.hooks());
-  return network_->predict(tape, inputs);
+  check(inputs, nullptr);
+  autograd::Tape tape(autograd::Recording::off, &engine_.hooks(), engine_.stream());
+  return network_->predict(tape, inputs.on(engine_.stream()));
 }
 
 }  // namespace tessera::engine

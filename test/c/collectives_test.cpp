@@ -3,7 +3,7 @@
 #include <numeric>
 #include <vector>
 
-#include "c/support.hpp"
+#include "c/placed.hpp"
 
 namespace tessera::c::testing {
 namespace {
@@ -12,40 +12,53 @@ TEST(CCollectives, MoveWhatTheySay) {
   for (const char* transport : {"auto", "mpi"}) {
     const World world(transport);
     const auto size = static_cast<std::size_t>(world.size);
-    std::vector<float> own(6, static_cast<float>(world.rank)), all(6 * size);
-    const tessera_array piece = array_of(own.data(), {2, 3});
-    const tessera_array whole = array_of(all.data(), {world.size, 2, 3});
+    Placed<float> own(std::vector<float>(6, static_cast<float>(world.rank)));
+    Placed<float> all(std::vector<float>(6 * size));
+    const tessera_array piece = own.array({2, 3}), whole = all.array({world.size, 2, 3});
+    const auto expect_own = [&](int value) {
+      own.fetch();
+      EXPECT_EQ(own.values, std::vector<float>(6, static_cast<float>(value)));
+    };
     ASSERT_OK(tessera_all_gather(world.group, &piece, &whole));
-    for (std::size_t i = 0; i < all.size(); ++i) EXPECT_EQ(all[i], static_cast<float>(i / 6));
+    all.fetch();
+    for (std::size_t i = 0; i < 6 * size; ++i) EXPECT_EQ(all.values[i], static_cast<float>(i / 6));
     ASSERT_OK(tessera_reduce_scatter(world.group, &whole, &piece, TESSERA_SUM));
-    EXPECT_EQ(own, std::vector<float>(6, static_cast<float>(world.rank * world.size)));
+    expect_own(world.rank * world.size);
     ASSERT_OK(tessera_reduce_scatter(world.group, &whole, &piece, TESSERA_MEAN));
-    EXPECT_EQ(own, std::vector<float>(6, static_cast<float>(world.rank)));
+    expect_own(world.rank);
     ASSERT_OK(tessera_all_reduce(world.group, &piece, TESSERA_MAX));
-    EXPECT_EQ(own, std::vector<float>(6, static_cast<float>(world.size - 1)));
+    expect_own(world.size - 1);
 
-    std::vector<std::int64_t> sent(size), received(size, -1);
-    std::iota(sent.begin(), sent.end(), 100 * world.rank);
-    const tessera_array from = array_of(sent), to = array_of(received);
+    Placed<std::int64_t> sent(std::vector<std::int64_t>(size, 0));
+    Placed<std::int64_t> received(std::vector<std::int64_t>(size, -1));
+    std::iota(sent.values.begin(), sent.values.end(), 100 * world.rank);
+    sent.put();
+    const tessera_array from = sent.array(), to = received.array();
     ASSERT_OK(tessera_all_to_all(world.group, &from, &to));
+    received.fetch();
     for (std::size_t r = 0; r < size; ++r)
-      EXPECT_EQ(received[r], 100 * static_cast<std::int64_t>(r) + world.rank);
+      EXPECT_EQ(received.values[r], 100 * static_cast<std::int64_t>(r) + world.rank);
     ASSERT_OK(tessera_broadcast(world.group, &from, world.size - 1));
-    EXPECT_EQ(sent.front(), 100 * (world.size - 1));
+    sent.fetch();
+    EXPECT_EQ(sent.values.front(), 100 * (world.size - 1));
   }
 }
 
 TEST(CCollectives, SendAndReceive) {
   const World world;
   if (world.size < 2) return;
-  double value = world.rank == 0 ? 2.5 : 0;
-  const tessera_array array = array_of(&value, {});
+  if (tessera::testing::on_cuda()) {
+    ASSERT_OK(tessera_group_open_gpus(world.group));
+  }
+  Placed<double> value({world.rank == 0 ? 2.5 : 0});
+  const tessera_array array = value.array({});
   if (world.rank == 0) {
     ASSERT_OK(tessera_send(world.group, &array, 1, 3));
   } else if (world.rank == 1) {
     ASSERT_OK(tessera_receive(world.group, &array, 0, 3));
   }
-  EXPECT_EQ(value, world.rank < 2 ? 2.5 : 0);
+  value.fetch();
+  EXPECT_EQ(value.values[0], world.rank < 2 ? 2.5 : 0);
 }
 
 TEST(CArrays, MayBeColumnMajor) {
@@ -82,8 +95,11 @@ TEST(CArrays, ThatCannotBeAreRefused) {
   array.dtype = static_cast<tessera_dtype>(7);
   EXPECT_REFUSED(reduce(array), TESSERA_INVALID_ARGUMENT, "dtype 7");
   array = array_of(values.data(), {2});
-  array.device.type = TESSERA_CUDA_DEVICE;
-  EXPECT_REFUSED(reduce(array), TESSERA_NOT_SUPPORTED, "device");
+  array.device = {TESSERA_CUDA_DEVICE, 99};
+  if (cuda_device_count() > 0)
+    EXPECT_REFUSED(reduce(array), TESSERA_INVALID_ARGUMENT, "lies on cuda:99, but this rank's GPU");
+  else
+    EXPECT_REFUSED(reduce(array), TESSERA_NOT_SUPPORTED, cuda_unavailable_reason());
   array = array_of(values.data(), {2});
   const tessera_array odd = array_of(values.data(), {2 * world.size + 1});
   EXPECT_REFUSED(tessera_all_gather(world.group, &array, &odd), TESSERA_INVALID_ARGUMENT,

@@ -71,7 +71,8 @@ tessera_network* make_with(const World& world, const std::string& config,
                            const std::vector<tessera_layer>& layers) {
   tessera_network_options options{};
   options.struct_size = sizeof options;
-  options.config = config.c_str();
+  const std::string text = on_test_device(config);
+  options.config = text.c_str();
   options.layers = layers.data();
   options.layer_count = static_cast<std::int32_t>(layers.size());
   tessera_network* network = nullptr;

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "c/support.hpp"
+#include "support/test_device.hpp"
 
 namespace tessera::c::testing {
 
@@ -20,10 +21,16 @@ inline std::string mlp(const std::string& more = "", int stage = 1) {
          std::to_string(stage) + "}\n";
 }
 
+/// With the line that puts it on the device under test.
+inline std::string on_test_device(const std::string& config) {
+  return (tessera::testing::on_cuda() ? "device: cuda\n" : "") + config;
+}
+
 inline tessera_network* make(const World& world, const std::string& config) {
   tessera_network_options options{};
   options.struct_size = sizeof options;
-  options.config = config.c_str();
+  const std::string text = on_test_device(config);
+  options.config = text.c_str();
   tessera_network* network = nullptr;
   EXPECT_OK(tessera_network_create(world.runtime, &options, &network));
   return network;

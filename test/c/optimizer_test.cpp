@@ -8,7 +8,8 @@
 #include "tessera/base/dtype.hpp"
 #include "tessera/checkpoint/reader.hpp"
 
-#include "c/support.hpp"
+#include "c/network_support.hpp"
+#include "c/placed.hpp"
 
 namespace tessera::c::testing {
 namespace {
@@ -16,10 +17,12 @@ namespace {
 constexpr int kRows = 7, kColumns = 5;
 
 std::string config_of(int stage, const std::string& more = "") {
-  return "{optimizer: {type: AdamW, params: {lr: 0.02, weight_decay: 0.1}}, gradient_clipping: 0.5,"
-         " scheduler: {type: WarmupLR, params: {warmup_num_steps: 4, warmup_type: linear}},"
-         " zero_optimization: {stage: " +
-         std::to_string(stage) + "}" + more + "}";
+  return on_test_device(
+      "engine: {optimizer: {type: AdamW, params: {lr: 0.02, weight_decay: 0.1}},"
+      " gradient_clipping: 0.5,"
+      " scheduler: {type: WarmupLR, params: {warmup_num_steps: 4, warmup_type: linear}},"
+      " zero_optimization: {stage: " +
+      std::to_string(stage) + "}" + more + "}");
 }
 
 /// A host that fits y = W x + b to a rule of its own on other samples at each rank and step.
@@ -30,9 +33,9 @@ struct Host {
     options.config = config.c_str();
     options.reduction = TESSERA_MEAN;
     EXPECT_OK(tessera_optimizer_create(world.runtime, &options, &optimizer));
-    const tessera_array wa = array_of(w.data(), {kRows, kColumns});
-    const tessera_array ga = array_of(dw.data(), {kRows, kColumns});
-    const tessera_array ba = array_of(b), da = array_of(db);
+    const tessera_array wa = weights.array({kRows, kColumns});
+    const tessera_array ga = weight_gradients.array({kRows, kColumns});
+    const tessera_array ba = biases.array(), da = bias_gradients.array();
     EXPECT_OK(tessera_optimizer_add(optimizer, "w", &wa, &ga, nullptr));
     EXPECT_OK(tessera_optimizer_add(optimizer, "b", &ba, &da, nullptr));
     EXPECT_OK(tessera_optimizer_commit(optimizer));
@@ -55,15 +58,24 @@ struct Host {
       db[row] = error;
       for (std::size_t j = 0; j < kColumns; ++j) dw[row * kColumns + j] = error * x[j];
     }
+    weight_gradients.put();
+    bias_gradients.put();
     tessera_step result{};
     result.struct_size = sizeof result;
     EXPECT_OK(tessera_optimizer_step(optimizer, &result));
+    fetch();
     return result;
+  }
+  void fetch() {
+    weights.fetch();
+    biases.fetch();
   }
 
   World& world;
-  std::vector<float> w = std::vector<float>(kRows * kColumns), dw = w;
-  std::vector<float> b = std::vector<float>(kRows), db = b;
+  Placed<float> weights{std::vector<float>(kRows * kColumns)}, weight_gradients{weights.values};
+  Placed<float> biases{std::vector<float>(kRows)}, bias_gradients{biases.values};
+  std::vector<float>&w = weights.values, &dw = weight_gradients.values;
+  std::vector<float>&b = biases.values, &db = bias_gradients.values;
   tessera_optimizer* optimizer = nullptr;
 };
 
@@ -115,6 +127,7 @@ TEST(COptimizer, ResumesExactlyInAnotherStage) {
   for (const std::string& from : {file, folder.path()}) {
     Host host(world, config_of(0));
     ASSERT_OK(tessera_optimizer_load(host.optimizer, from.c_str()));
+    host.fetch();
     const char* state = nullptr;
     ASSERT_OK(tessera_optimizer_client_state(host.optimizer, &state));
     EXPECT_STREQ(state, from == file ? "{\"time\": 0.25}" : "");

@@ -24,7 +24,7 @@ float reaction(float u, float kelvin) {
 int run(MPI_Comm communicator) {
   tessera::Runtime runtime(communicator);
   tessera::engine::Learner surrogate(runtime.world(),
-                                     tessera::engine::read_guest_config(kConfig, runtime.size()));
+                                     tessera::engine::read_guest_config(kConfig, runtime));
 
   // The solver's own arrays, [cells, 2] and [cells].
   std::vector<float> state(2 * kCells), rate(kCells);

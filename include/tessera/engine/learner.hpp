@@ -19,8 +19,12 @@ namespace tessera::engine {
 /// Makes the network of a configuration and its engine. Batches are the program's: each rank brings
 /// its own samples, any number of them, which may differ from rank to rank and be none. Tensors
 /// have the network's types, nn::Network::input_type() and target_type(), and are samples along
-/// their first dimension; they are read before a call returns. Samples that do not fit the network
-/// on one rank are an error on all.
+/// their first dimension. Samples that do not fit the network on one rank are an error on all.
+///
+/// Those of the host are read before a call returns. On a GPU, tensors may lie there as well: they
+/// are read in the order of engine().stream(), which a program that writes them on another stream
+/// has to make wait (Stream::wait), and of which what predict() returns is the work. A program's
+/// own losses and layers then get tensors of the GPU (nn::LossFunction, autograd::LayerFunctions).
 ///
 /// Collective: everything but the queries, over `group`, which must outlive it.
 class Learner {
@@ -53,10 +57,11 @@ class Learner {
   StepOutcome finish_step() { return engine_.finish_step(); }
   /// The loss of the samples of all ranks together, without training.
   double evaluate(const Tensor& inputs, const Tensor& targets);
-  /// What the network says to this rank's samples.
+  /// What the network says to this rank's samples, on the network's device.
   Tensor predict(const Tensor& inputs);
 
  private:
+  void check(const Tensor& inputs, const Tensor* targets);
   std::int64_t first_sample(std::int64_t samples);
   StepStart start(const Tensor& inputs, const Tensor& targets, const LossFunction* loss);
   Communicator& group_;

@@ -29,7 +29,7 @@ void append(std::vector<float>& values, const Water& water) {
 }  // namespace
 
 FluxClosure::FluxClosure(tessera::Runtime& runtime)
-    : learner_(runtime.world(), tessera::engine::read_guest_config(kNetwork, runtime.size())) {}
+    : learner_(runtime.world(), tessera::engine::read_guest_config(kNetwork, runtime)) {}
 
 // Of the x faces, then of the y faces, with those of the upper edge last.
 void FluxClosure::gather_inputs(const ShallowWater& coarse) {
