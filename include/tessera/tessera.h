@@ -90,7 +90,14 @@ typedef enum tessera_order {
   TESSERA_COLUMN_MAJOR = 1  ///< Fortran: the first dimension is the fastest
 } tessera_order;
 
-typedef enum tessera_device_type { TESSERA_CPU = 0, TESSERA_CUDA_DEVICE = 1 } tessera_device_type;
+typedef enum tessera_device_type {
+  TESSERA_CPU = 0,
+  TESSERA_CUDA_DEVICE = 1,
+  /// Of arrays: a GPU if `data` is an address of its memory, else the CPU. GPUs are thought of once
+  /// the runtime uses one: from the first network or optimizer with `device: cuda`,
+  /// tessera_group_open_gpus or tessera_runtime_gpu on, or where its options name one.
+  TESSERA_DEVICE_OF_ADDRESS = 2
+} tessera_device_type;
 typedef struct tessera_device {
   tessera_device_type type;
   int32_t index;

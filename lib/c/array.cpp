@@ -54,12 +54,19 @@ Layout layout_of(const tessera_array& array, const char* name) {
   return layout;
 }
 
+tessera_device described_device(const tessera_array& array, const Session& session) {
+  if (array.device.type != TESSERA_DEVICE_OF_ADDRESS) return array.device;
+  if (!session.uses_gpu()) return {TESSERA_CPU, 0};
+  const Device found = device_of_address(array.data);
+  return {found.is_cpu() ? TESSERA_CPU : TESSERA_CUDA_DEVICE, found.index};
+}
+
 Device device_of(const tessera_array& array, const char* name, Session& session) {
-  const auto [type, index] = array.device;
+  const auto [type, index] = described_device(array, session);
   if (type == TESSERA_CPU) return {};
   TESSERA_CHECK(type == TESSERA_CUDA_DEVICE, Code::invalid_argument,
-                fmt::format("`{}` lies on a device of type {}, which is neither TESSERA_CPU nor "
-                            "TESSERA_CUDA_DEVICE",
+                fmt::format("`{}` lies on a device of type {}, which is neither TESSERA_CPU, "
+                            "TESSERA_CUDA_DEVICE nor TESSERA_DEVICE_OF_ADDRESS",
                             name, static_cast<int>(type)));
   TESSERA_CHECK(cuda_device_count() > 0, Code::not_supported,
                 fmt::format("`{}` lies on cuda:{}, but {}; give an array of the host", name, index,

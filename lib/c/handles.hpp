@@ -30,6 +30,8 @@ struct Session {
 
   /// This rank's GPU. Errors: not_supported where there is none.
   Device gpu();
+  /// Whether somebody has asked for it.
+  bool uses_gpu() const { return gpu_.has_value(); }
   /// The host's choice; {TESSERA_CPU, 0}: none. Errors: for a GPU that is not there.
   void choose_gpu(tessera_device chosen);
 

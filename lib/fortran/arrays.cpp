@@ -28,7 +28,8 @@ tessera_dtype dtype_of(const CFI_cdesc_t& array, const char* name) {
   }
 }
 
-/// The caller's memory as it lies: column-major, with strides where it is a section.
+/// The caller's memory as it lies: column-major, with strides where it is a section, on a GPU where
+/// OpenACC's or OpenMP's use_device gives such an address.
 class Array {
  public:
   Array(const CFI_cdesc_t* given, const char* name) : present_(given != nullptr) {
@@ -40,6 +41,7 @@ class Array {
     array_.dtype = dtype_of(*given, name);
     array_.rank = given->rank;
     array_.order = TESSERA_COLUMN_MAJOR;
+    array_.device.type = TESSERA_DEVICE_OF_ADDRESS;
     for (int i = 0; i < given->rank; ++i) {
       array_.dims[i] = given->dim[i].extent;
       array_.strides[i] = given->dim[i].sm / static_cast<CFI_index_t>(given->elem_len);

@@ -6,6 +6,9 @@
 ! - Arrays are real(real32), real(real64), integer(int32) or integer(int64) of any rank, sections too; nothing is copied to
 !   change their order: the last dimension counts the samples, x(features, samples), and checkpoints show dimensions
 !   turned round.
+! - Once a network or an optimizer of the runtime has `device: cuda`, arrays may lie on this rank's GPU, and are known by
+!   their addresses, as between !$acc host_data use_device(x) and !$acc end host_data or in !$omp target data
+!   use_device_addr(x). What the program computes with them is done (!$acc wait) before a call.
 ! - Objects may not be copied by assignment. They end when they go out of scope, or with destroy, which is collective
 !   like create; variables of the main program need destroy.
 module tessera
@@ -54,6 +57,7 @@ module tessera
     procedure :: rank => group_rank
     procedure :: size => group_size
     procedure :: barrier => group_barrier
+    procedure :: open_gpus => group_open_gpus
     procedure :: all_reduce => group_all_reduce
     procedure :: broadcast => group_broadcast
     procedure :: all_gather => group_all_gather
@@ -248,6 +252,11 @@ module tessera
     function c_group_destroy(group) bind(C, name="tessera_group_destroy") result(code)
       import :: c_ptr, c_int
       type(c_ptr) :: group
+      integer(c_int) :: code
+    end function
+    function c_group_open_gpus(group) bind(C, name="tessera_group_open_gpus") result(code)
+      import :: c_ptr, c_int
+      type(c_ptr), value :: group
       integer(c_int) :: code
     end function
     function c_barrier(group) bind(C, name="tessera_barrier") result(code)
@@ -612,6 +621,14 @@ contains
     class(tessera_group), intent(in) :: self
     integer, intent(out), optional :: ierr
     call finish(c_barrier(self%handle), ierr)
+  end subroutine
+
+  !> Connects the ranks' GPUs: from then on collectives and messages take arrays on them, also where no network or
+  !> optimizer of the runtime is on a GPU. Collective.
+  subroutine group_open_gpus(self, ierr)
+    class(tessera_group), intent(in) :: self
+    integer, intent(out), optional :: ierr
+    call finish(c_group_open_gpus(self%handle), ierr)
   end subroutine
 
   ! On contiguous arrays; they return when the array may be used. Reductions are folded by rank in real32 (real64 for

@@ -100,6 +100,8 @@ TEST(CArrays, ThatCannotBeAreRefused) {
     EXPECT_REFUSED(reduce(array), TESSERA_INVALID_ARGUMENT, "lies on cuda:99, but this rank's GPU");
   else
     EXPECT_REFUSED(reduce(array), TESSERA_NOT_SUPPORTED, cuda_unavailable_reason());
+  array.device.type = static_cast<tessera_device_type>(3);
+  EXPECT_REFUSED(reduce(array), TESSERA_INVALID_ARGUMENT, "type 3");
   array = array_of(values.data(), {2});
   const tessera_array odd = array_of(values.data(), {2 * world.size + 1});
   EXPECT_REFUSED(tessera_all_gather(world.group, &array, &odd), TESSERA_INVALID_ARGUMENT,

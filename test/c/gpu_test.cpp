@@ -423,6 +423,19 @@ TEST(CGpu, CallsFunctionsOfTheCallerWhereTheyWant) {
   EXPECT_EQ(train("cuda", true), found);
 }
 
+TEST(CGpu, FindsArraysByTheirAddresses) {
+  const World world;
+  for (const Device place : {gpu(), kHost}) {
+    Placed<float> ones({1, 1}, place);
+    tessera_array array = ones.array();
+    array.device = {TESSERA_DEVICE_OF_ADDRESS, 0};
+    ASSERT_OK(tessera_group_open_gpus(world.group));
+    ASSERT_OK(tessera_all_reduce(world.group, &array, TESSERA_SUM));
+    ones.fetch();
+    EXPECT_EQ(ones.values, std::vector<float>(2, static_cast<float>(world.size)));
+  }
+}
+
 TEST(CGpu, IsTheOneThatTheHostChose) {
   const World world;
   tessera_device own{};

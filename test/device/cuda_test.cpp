@@ -35,6 +35,13 @@ TEST(Cuda, StreamsOfTheCpuAreTheDefaultStream) {
   EXPECT_TRUE(current_stream(Device{}).device().is_cpu());
 }
 
+TEST(Cuda, HostMemoryIsTheCpus) {
+  const int here = 0;
+  EXPECT_TRUE(device_of_address(&here).is_cpu());
+  EXPECT_TRUE(device_of_address(allocate_pinned(64, Purpose::workspace).data()).is_cpu());
+  EXPECT_TRUE(device_of_address(nullptr).is_cpu());
+}
+
 TEST(Cuda, PinnedMemoryIsHostMemoryAndCounted) {
   const std::int64_t before = memory_ledger(Device{}).current(Purpose::snapshot);
   {

@@ -59,15 +59,19 @@ program tessera_test
   call MPI_Comm_rank(MPI_COMM_WORLD, rank)
   call get_command_argument(1, argument)
   if (argument == "stop") call stop_with_the_text()
-  folder = trim(argument)
-  call learn()
-  call resume()
-  call save_beside_training()
-  call talk_in_groups()
-  call take_arrays_as_they_lie()
-  call learn_with_own_functions()
-  call optimize()
-  call say_what_is_wrong()
+  if (argument == "gpu") then
+    call learn_on_gpu()
+  else
+    folder = trim(argument)
+    call learn()
+    call resume()
+    call save_beside_training()
+    call talk_in_groups()
+    call take_arrays_as_they_lie()
+    call learn_with_own_functions()
+    call optimize()
+    call say_what_is_wrong()
+  end if
   call MPI_Allreduce(MPI_IN_PLACE, failures, 1, MPI_INTEGER, MPI_SUM, MPI_COMM_WORLD)
   call MPI_Finalize()
   if (failures > 0) error stop 1
@@ -121,6 +125,59 @@ contains
     call network%last_step(step)
     call expect(step%step == 400 .and. step%learning_rate == 0.02_real64, "the last step")
     call expect(network%steps() == 400, "steps")
+  end subroutine
+
+  ! Arrays on the GPU, as use_device of OpenACC and OpenMP would give them, and arrays of the host: no difference.
+  subroutine learn_on_gpu()
+    interface
+      function gpu_copy(host, bytes) bind(C) result(device)
+        import :: c_ptr, c_size_t
+        type(c_ptr), value :: host
+        integer(c_size_t), value :: bytes
+        type(c_ptr) :: device
+      end function
+      subroutine gpu_fetch(host, device, bytes) bind(C)
+        import :: c_ptr, c_size_t
+        type(c_ptr), value :: host, device
+        integer(c_size_t), value :: bytes
+      end subroutine
+    end interface
+    type(tessera_runtime) :: runtime
+    type(tessera_network) :: network, other
+    type(tessera_group) :: world
+    real(real64), target :: x(2, 64), y(64), predicted(64), expected(64)
+    real(real64), pointer :: x_there(:, :), y_there(:), predicted_there(:)
+    type(c_ptr) :: place
+    real(real64) :: loss, other_loss
+    integer :: i
+    call make_samples(x, y)
+    predicted = 0
+    place = gpu_copy(c_loc(x), c_sizeof(x))
+    call c_f_pointer(place, x_there, shape(x))
+    place = gpu_copy(c_loc(y), c_sizeof(y))
+    call c_f_pointer(place, y_there, shape(y))
+    place = gpu_copy(c_loc(predicted), c_sizeof(predicted))
+    call c_f_pointer(place, predicted_there, shape(predicted))
+    call runtime%create(MPI_COMM_WORLD)
+    call network%create(runtime, "device: cuda" // new_line("a") // config(", normalize_outputs: true"))
+    call other%create(runtime, "device: cuda" // new_line("a") // config(", normalize_outputs: true"))
+    call network%observe(targets=y_there)
+    call other%observe(targets=y)
+    do i = 1, 3
+      call network%train_step(x_there, y_there, loss)
+      call other%train_step(x, y, other_loss)
+      call expect(loss == other_loss, "the losses are the same")
+    end do
+    call network%predict(x_there(:, 64:1:-1), predicted_there(64:1:-1))
+    call other%predict(x, expected)
+    call gpu_fetch(c_loc(predicted), place, c_sizeof(predicted))
+    call expect(all(predicted == expected), "predictions are the same")
+    call runtime%world(world)
+    call world%open_gpus()
+    call world%broadcast(y_there, 0)
+    call gpu_fetch(c_loc(predicted), c_loc(y_there), c_sizeof(predicted))
+    call world%broadcast(y, 0)
+    call expect(all(predicted == y), "what rank 0 had is everywhere")
   end subroutine
 
   ! The targets are 100 + 20 x(1) x(2): the layer's two parameters.

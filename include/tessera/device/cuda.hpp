@@ -33,6 +33,10 @@ struct CudaDeviceInfo {
 /// Errors: invalid_argument for a device that is not there.
 CudaDeviceInfo describe_cuda_device(Device device);
 
+/// The GPU whose memory `address` is in; the CPU for all that the host can read: page-locked and
+/// managed memory too. May make CUDA prepare a GPU for this process, which takes memory there.
+Device device_of_address(const void* address);
+
 /// The GPU of the rank `local_rank` among the `local_ranks` of its node: the only visible one (the
 /// launcher gave each rank its own, or ranks share it), else number local_rank modulo their number,
 /// with a warning when ranks must share. Errors: not_supported with cuda_unavailable_reason().

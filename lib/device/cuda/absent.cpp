@@ -41,6 +41,10 @@ CudaDeviceInfo describe_cuda_device(Device device) {
   no_device(device);
 }
 
+Device device_of_address(const void*) {
+  return {};
+}
+
 Device choose_cuda_device(int, int) {
   fail(Code::not_supported, "device: cuda needs a GPU: " + cuda_unavailable_reason());
 }

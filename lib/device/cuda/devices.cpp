@@ -102,6 +102,14 @@ CudaDeviceInfo describe_cuda_device(Device device) {
   return info;
 }
 
+Device device_of_address(const void* address) {
+  if (cuda_device_count() == 0) return {};
+  cudaPointerAttributes attributes{};
+  cuda::check_cuda(cudaPointerGetAttributes(&attributes, address), "asking where an array lies");
+  if (attributes.type != cudaMemoryTypeDevice) return {};
+  return {DeviceType::cuda, attributes.device};
+}
+
 Device choose_cuda_device(int local_rank, int local_ranks) {
   const int count = cuda_device_count();
   TESSERA_CHECK(count > 0, Code::not_supported,

@@ -27,6 +27,14 @@ TEST(CudaMemory, IsCountedWhileItLives) {
   EXPECT_FALSE(allocate(0, gpu(), Purpose::gradients));
 }
 
+TEST(CudaMemory, IsKnownByItsAddress) {
+  TESSERA_NEEDS_GPU();
+  const Device last{DeviceType::cuda, cuda_device_count() - 1};
+  const Buffer buffer = allocate(1000, last, Purpose::workspace);
+  EXPECT_EQ(device_of_address(buffer.data()), last);
+  EXPECT_EQ(device_of_address(buffer.as<char>() + 999), last);
+}
+
 TEST(CudaMemory, IsTakenBackAfterTheWorkOfItsStream) {
   TESSERA_NEEDS_GPU();
   const Stream stream = make_stream(gpu());
