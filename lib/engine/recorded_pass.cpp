@@ -56,7 +56,9 @@ void check_recordable(const nn::Network& model, const zero::Options& options) {
 
 RecordedPass::RecordedPass(nn::Network& model, zero::PartitionedOptimizer& optimizer,
                            parallel::UnitBinding& binding, const Stream& stream)
-    : model_(model), optimizer_(optimizer), binding_(binding), stream_(stream), arena_(stream) {}
+    : model_(model), optimizer_(optimizer), binding_(binding), stream_(stream), arena_(stream) {
+  model.bring_constants(stream);
+}
 
 autograd::PassMemory RecordedPass::Shape::memory() const {
   return {variables.as<const kernels::PassVariables>(), losses.as<float>()};

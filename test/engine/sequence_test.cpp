@@ -102,17 +102,6 @@ TEST_F(SequenceTest, ACheckpointFitsAnyMesh) {
   expect_checkpoints_fit(all);
 }
 
-/// What a step sends over this rank's group of an axis, in all.
-Traffic::Count sent_by_a_step(MeshTrainee& trainee, const char* axis, const char* operation) {
-  Communicator& group = trainee.mesh().group(axis);
-  group.traffic().reset();
-  trainee.step();
-  const Traffic::Count count = group.traffic().count(operation);
-  const Traffic::Pause pause(group.traffic());
-  return {group.all_reduce_scalar(count.bytes, Reduction::sum),
-          group.all_reduce_scalar(count.messages, Reduction::sum)};
-}
-
 // In each direction and layer every token goes to the ranks that have the other heads: its q, k, v
 // and the result of attention.
 TEST_F(SequenceTest, UlyssesSendsWhatTheFormulasSay) {

@@ -64,16 +64,6 @@ TEST_F(TensorTest, DropoutAndRecomputationFollowOneRank) {
     }
 }
 
-/// A step's gathers over this rank's tensor group, in all.
-std::int64_t gathered_by_a_step(MeshTrainee& trainee) {
-  Communicator& group = trainee.mesh().group("tensor");
-  group.traffic().reset();
-  trainee.step();
-  const std::int64_t bytes = group.traffic().count("all_gather").bytes;
-  const Traffic::Pause pause(group.traffic());
-  return group.all_reduce_scalar(bytes, Reduction::sum);
-}
-
 TEST_F(TensorTest, SharedInputsChangeNoBitAndTakeAShare) {
   for (const MeshShape& mesh : tensor_meshes())
     for (const DType dtype : {DType::fp32, DType::bf16}) {
@@ -90,7 +80,8 @@ TEST_F(TensorTest, SharedInputsChangeNoBitAndTakeAShare) {
       const nn::DecoderSizes& sizes = shared.sizes();
       const std::int64_t tokens = shared.batch().ids.numel();
       const std::int64_t input = tokens * sizes.width * static_cast<std::int64_t>(size_of(dtype));
-      EXPECT_EQ(gathered_by_a_step(shared), sizes.layers * (mesh.tensor - 1) * input);
+      EXPECT_EQ(sent_by_a_step(shared, "tensor", "all_gather").bytes,
+                sizes.layers * (mesh.tensor - 1) * input);
       EXPECT_EQ(shared.checksum(), whole.checksum());
       if (!testing::test_device().is_cpu()) continue;
       MemoryLedger& ledger = memory_ledger(Device{});
@@ -169,18 +160,13 @@ TEST_F(TensorTest, ACheckpointFitsAnyMesh) {
 TEST_F(TensorTest, TrafficEqualsTheFormulas) {
   for (const MeshShape& mesh : tensor_meshes()) {
     MeshTrainee trainee(world(), tiny_, {.mesh = mesh, .stage = 1});
-    Communicator& group = trainee.mesh().group("tensor");
-    group.traffic().reset();
-    trainee.step();
-    const std::int64_t bytes = group.traffic().count("all_reduce").bytes;
-    const Traffic::Pause pause(group.traffic());
     const nn::DecoderSizes& sizes = trainee.sizes();
     const std::int64_t tokens = trainee.batch().ids.numel();
     // Two in each direction and layer, the embedding's and that of the head's input; three numbers
     // a token for the loss.
     const std::int64_t states = (4 * sizes.layers + 2) * tokens * sizes.width * 4;
     const std::int64_t loss = 3 * tokens * 4;
-    EXPECT_EQ(group.all_reduce_scalar(bytes, Reduction::sum),
+    EXPECT_EQ(sent_by_a_step(trainee, "tensor", "all_reduce").bytes,
               2 * (mesh.tensor - 1) * (states + loss));
   }
 }

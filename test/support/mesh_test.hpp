@@ -81,6 +81,18 @@ class MeshTest : public ::testing::Test {
     return train(trainee, trial.steps);
   }
 
+  /// What the ranks of this rank's group of an axis count together in a step.
+  static Traffic::Count sent_by_a_step(MeshTrainee& trainee, const char* axis,
+                                       const char* operation) {
+    Communicator& group = trainee.mesh().group(axis);
+    group.traffic().reset();
+    trainee.step();
+    const Traffic::Count count = group.traffic().count(operation);
+    const Traffic::Pause pause(group.traffic());
+    return {group.all_reduce_scalar(count.bytes, Reduction::sum),
+            group.all_reduce_scalar(count.messages, Reduction::sum)};
+  }
+
   Curve reference_curve() const {
     return {tiny_.doubles("losses.fp64"), tiny_.doubles("grad_norms.fp64")};
   }

@@ -149,6 +149,10 @@ class Network {
   /// Whether forward and backward of a batch on a GPU are work of its stream alone, without waits
   /// and without copies of host memory.
   virtual bool can_be_recorded() const { return false; }
+  /// Brings what passes read beside parameters and batches to the stream's device, where it stays.
+  /// Passes do so by themselves; before those in an Arena, whose memory is not for keeping, call
+  /// it.
+  virtual void bring_constants(const Stream& /*stream*/) {}
   /// Whether a batch may bring a loss of its own.
   virtual bool takes_loss_function() const { return false; }
   /// Scaling of inputs and of outputs, where the network has that, else nullptr.

@@ -51,8 +51,7 @@ DecoderSizes sizes_of(const Gpt2Config& config) {
           .residual_dropout = config.resid_pdrop > 0,
           .heads_key = "n_head",
           .kv_heads_key = "n_head",
-          .inner_key = "n_inner",
-          .positions_key = "n_positions"};
+          .inner_key = "n_inner"};
 }
 
 /// The columns of q, k and v that belong to the heads.

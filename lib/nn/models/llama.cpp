@@ -46,8 +46,7 @@ DecoderSizes sizes_of(const LlamaConfig& config) {
           .norm_statistics = 1,
           .heads_key = "num_attention_heads",
           .kv_heads_key = "num_key_value_heads",
-          .inner_key = "intermediate_size",
-          .positions_key = "max_position_embeddings"};
+          .inner_key = "intermediate_size"};
 }
 
 Parameter norm_weight(std::int64_t width) {

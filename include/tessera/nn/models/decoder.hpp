@@ -33,7 +33,6 @@ struct DecoderSizes {
   const char* heads_key = "";
   const char* kv_heads_key = "";
   const char* inner_key = "";
-  const char* positions_key = "";
 };
 
 /// What a rank of the tensor axis has of the heads, inner columns and tokens.

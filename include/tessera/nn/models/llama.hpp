@@ -67,6 +67,7 @@ class Llama final : public Decoder {
 
   const LlamaConfig& config() const { return config_; }
   std::string config_json() const override { return config_.to_json(); }
+  void bring_constants(const Stream& stream) override { frequencies(stream); }
   std::vector<std::string> names_in_files(const std::string& name) const override;
   bool ignores(const std::string& name_in_file) const override;
 
