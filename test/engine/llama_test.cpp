@@ -78,6 +78,18 @@ TEST_F(LlamaTest, DropoutAndRecomputationFollowOneRankToEveryGradient) {
     }
 }
 
+// Those of key heads that several ranks hold, too.
+TEST_F(LlamaTest, BiasesFollowOneRankToEveryGradient) {
+  for (MeshTrial trial : trials()) {
+    trial.stage = 1;
+    trial.biased = true;
+    SCOPED_TRACE(trial.to_string());
+    MeshTrainee trainee(world(), tiny_, trial);
+    expect_near(train(trainee, trial.steps), train_alone(trial), 1e-5);
+    if (!on_gpu()) expect_gradients_of_one_rank(trial);
+  }
+}
+
 TEST_F(LlamaTest, StagesGiveTheSameBitsAndCopiesStayTheSame) {
   for (MeshTrial trial : trials())
     for (const DType dtype : {DType::fp32, DType::bf16}) {

@@ -38,6 +38,7 @@ struct MeshTrial {
   double clipping = 1.0;
   bool plain_descent = false;  // large steps of SGD alone: what is subtracted shows the gradients
   std::optional<bool> tied{};  // as the reference
+  bool biased = false;         // of Llama, whose reference has no biases
   int layers =
       0;  // 0: those of the reference; weights are its own, or drawn where anything differs
   std::int64_t inner = 0;                          // with `layers`: 0: four times the width
@@ -128,6 +129,7 @@ class MeshTrainee {
     for (const char* key : {"embd_pdrop", "attn_pdrop", "resid_pdrop"})
       if (is_gpt2) config[key] = trial_.dropout;
     if (!is_gpt2) config["attention_dropout"] = trial_.dropout;
+    if (trial_.biased) config["attention_bias"] = config["mlp_bias"] = true;
     if (trial_.tied) config["tie_word_embeddings"] = *trial_.tied;
     if (trial_.layers > 0) config[is_gpt2 ? "n_layer" : "num_hidden_layers"] = trial_.layers;
     if (trial_.inner > 0) config[is_gpt2 ? "n_inner" : "intermediate_size"] = trial_.inner;
