@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/run_report.hpp"
 
+#include <algorithm>
+
 #include <fmt/format.h>
 
 #include "tessera/base/log.hpp"
@@ -43,14 +45,35 @@ std::string describe_stop(Stop stop, std::int64_t step, std::int64_t total_steps
 
 namespace {
 
-// What is to be expected where a backward takes twice a forward's time and all stages as long.
+// The share of time without work where a backward takes twice a forward's time and all stages as
+// long.
+double expected_bubble(const parallel::PipelineShape& shape) {
+  const auto costs = parallel::PipelineCosts::even(shape, {1, 1, 1});
+  return parallel::simulate(parallel::make_pipeline_schedule(shape), costs)
+      .bubble_fraction()
+      .value();
+}
+
+// Where the pipeline stands empty for a good part of the time: the same batch in micro-batches
+// that fill it. Empty where there is nothing to win.
+std::string advise_micro_batches(parallel::PipelineShape shape, const config::Batch& batch) {
+  constexpr double kLargeBubble = 0.25;
+  constexpr std::int64_t kEnoughOfARank = 4;
+  const std::int64_t rows = batch.micro * batch.accumulation;
+  std::int64_t count = std::min(kEnoughOfARank * shape.ranks, rows);
+  while (rows % count != 0) ++count;
+  const double bubble = expected_bubble(shape);
+  if (bubble < kLargeBubble || count <= batch.accumulation) return "";
+  shape.micro_batches = static_cast<int>(count);
+  return fmt::format("; {:.1f} % in {} micro-batches (engine.train_micro_batch_size_per_gpu: {})",
+                     100 * expected_bubble(shape), count, rows / count);
+}
+
 std::string describe_pipeline(const config::RunConfig& config) {
-  const parallel::PipelineSchedule schedule =
-      parallel::make_pipeline_schedule(pipeline_shape(config));
-  const auto outcome =
-      parallel::simulate(schedule, parallel::PipelineCosts::even(schedule.shape, {1, 1, 1}));
-  return fmt::format("pipeline: {}, bubble {:.1f} % if all stages take as long\n",
-                     schedule.shape.to_string(), 100 * outcome.bubble_fraction().value());
+  const parallel::PipelineShape shape = pipeline_shape(config);
+  return fmt::format("pipeline: {}, bubble {:.1f} % if all stages take as long{}",
+                     shape.to_string(), 100 * expected_bubble(shape),
+                     advise_micro_batches(shape, config.engine.batch));
 }
 
 }  // namespace
@@ -79,7 +102,7 @@ void announce_run(Runtime& runtime, const RunSetup& setup, int threads) {
       "mesh: {} rank(s){} x {} thread(s), ZeRO stage {}, transport {}{}, device {}", runtime.size(),
       axes, threads, config.engine.zero.stage, runtime.world().transport(),
       between_gpus.empty() ? "" : " + " + between_gpus, describe_device(setup.device)));
-  if (!setup.stages.empty()) log_info(describe_pipeline(config) + setup.stages);
+  if (!setup.stages.empty()) log_info(describe_pipeline(config) + "\n" + setup.stages);
   if (!setup.device.is_cpu())
     log_info("attention: " + describe_attention(kernels::attention_kernels()));
   if (const nn::SequenceAxis& axis = setup.model->options().sequence; axis.size > 1)

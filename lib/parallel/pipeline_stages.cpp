@@ -235,9 +235,9 @@ std::string describe_stages(const std::vector<nn::LayerInfo>& layers,
     double parameters = 0;
     for (std::size_t layer = first; layer <= last; ++layer)
       parameters += static_cast<double>(layers[layer].parameters);
-    text += fmt::format("  stage {}: {}{} ({} parameters)\n", stage, layers[first].name,
-                        first == last ? "" : fmt::format(" … {}", layers[last].name),
-                        format_count(parameters));
+    text += fmt::format(
+        "{}  stage {}: {}{} ({} parameters)", stage == 0 ? "" : "\n", stage, layers[first].name,
+        first == last ? "" : fmt::format(" … {}", layers[last].name), format_count(parameters));
   }
   return text;
 }

@@ -57,6 +57,21 @@ engine:
   TemporaryFolder folder;
 };
 
+TEST_F(ProgramTest, AnEmptyPipelineIsToldWhatFillsIt) {
+  const std::string train = "train " + run_file("a") + " --steps 1 --set mesh.pipeline=2 " +
+                            "--set engine.zero_optimization.stage=1";
+  const Outcome outcome = tessera(train, 2);
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.error;
+  EXPECT_NE(outcome.out.find("bubble 50.0 % if all stages take as long; 11.1 % in 8 micro-batches "
+                             "(engine.train_micro_batch_size_per_gpu: 1)\n  stage 0: "),
+            std::string::npos)
+      << outcome.out;
+  const Outcome filled = tessera(train + " --set engine.train_micro_batch_size_per_gpu=1", 2);
+  EXPECT_NE(filled.out.find("bubble 11.1 % if all stages take as long\n  stage 0: "),
+            std::string::npos)
+      << filled.out;
+}
+
 TEST_F(ProgramTest, TrainingWritesTheRunsFolder) {
   const std::string file = run_file("a");
   const Outcome outcome = tessera("train " + file, 2);

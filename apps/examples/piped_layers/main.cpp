@@ -79,7 +79,7 @@ int train(int pipeline, const std::string& schedule, const std::string& partitio
     const auto layers = network.layers();
     const auto cuts =
         parallel::cut_layers(layers, shape.stages(), parallel::StageCut::parse(partition));
-    if (runtime.rank() == 0) std::printf("%s", parallel::describe_stages(layers, cuts).c_str());
+    if (runtime.rank() == 0) std::printf("%s\n", parallel::describe_stages(layers, cuts).c_str());
     ties = parallel::take_stages(network, mesh.group("pipeline"), shape, cuts);
   }
   engine::Engine engine(mesh.group("data"), network, options);

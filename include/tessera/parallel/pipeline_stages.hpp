@@ -48,7 +48,8 @@ using TieGroups = std::map<std::string, std::unique_ptr<Communicator>>;
 TieGroups take_stages(nn::Network& network, Communicator& line, const PipelineShape& resolved,
                       const std::vector<int>& cuts);
 
-/// "stage 0: embedding, h.0 – h.2 (12.3 M parameters)" and so on, a line for each stage.
+/// "stage 0: embedding, h.0 – h.2 (12.3 M parameters)" and so on, a line for each stage, the
+/// last without its end.
 std::string describe_stages(const std::vector<nn::LayerInfo>& layers, const std::vector<int>& cuts);
 
 }  // namespace tessera::parallel
