@@ -19,11 +19,9 @@
 namespace tessera::app {
 namespace {
 
-constexpr int kMostRanks = 1 << 20;
-
 struct Arguments {
   RunFileArguments run_file;
-  int ranks = 1;
+  int ranks = 0;
   int ranks_per_node = 0;  // 0: all on one
   bool json = false;
   bool markdown = false;
@@ -54,7 +52,7 @@ std::string describe_mesh(const Arguments& arguments, const config::RunConfig& c
   return text;
 }
 
-int print_config(const Arguments& arguments) {
+int print_config(Arguments& arguments) {
   if (launcher_rank() != 0) return 0;
   if (arguments.markdown) {
     std::cout << config::configuration_markdown();
@@ -64,6 +62,7 @@ int print_config(const Arguments& arguments) {
   options.set = arguments.run_file.set;
   options.allow_bare_engine = true;
   config::RunConfig config = config::read_run_file(arguments.run_file.file, options);
+  arguments.ranks = ranks_to_look_at(arguments.ranks, config);
   if (config.bare_engine) {
     config::resolve(config, {arguments.ranks, has_bf16_instructions(), {}, {}, {}});
   } else {
@@ -88,10 +87,7 @@ void add_config(CLI::App& app, Command& command) {
   sub->add_option("--set", arguments->run_file.set, "Override a value")
       ->type_name("path=value")
       ->allow_extra_args(false);
-  arguments->ranks = launcher_size();
-  sub->add_option("--ranks", arguments->ranks, "Ranks to resolve for")
-      ->check(CLI::Range(1, kMostRanks))
-      ->capture_default_str();
+  add_ranks(*sub, arguments->ranks, "Ranks to resolve for");
   auto* per_node = sub->add_option("--ranks-per-node", arguments->ranks_per_node,
                                    "Draw the mesh over nodes with that many ranks each (default: "
                                    "one node, or comm.nodes)")

@@ -21,7 +21,7 @@ namespace {
 
 struct Arguments {
   RunFileArguments run_file;
-  int ranks = 1;
+  int ranks = 0;
 };
 
 std::string bytes(std::int64_t count) {
@@ -84,7 +84,8 @@ int print_estimate(const Arguments& arguments) {
   config::ReadOptions options;
   options.set = arguments.run_file.set;
   config::RunConfig config = config::read_run_file(arguments.run_file.file, options);
-  const engine::RunSetup setup = engine::describe_run(arguments.ranks, std::move(config));
+  const int ranks = ranks_to_look_at(arguments.ranks, config);
+  const engine::RunSetup setup = engine::describe_run(ranks, std::move(config));
   print_stages(setup);
   return 0;
 }
@@ -96,10 +97,7 @@ void add_estimate(CLI::App& app, Command& command) {
   CLI::App* sub = app.add_subcommand(
       "estimate", "Bytes of each rank for every ZeRO stage, and the largest model that fits");
   add_run_file(*sub, arguments->run_file);
-  arguments->ranks = launcher_size();
-  sub->add_option("--ranks", arguments->ranks, "Ranks to estimate for")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
+  add_ranks(*sub, arguments->ranks, "Ranks to estimate for");
   sub->callback(
       [&command, arguments] { command = [arguments] { return print_estimate(*arguments); }; });
 }

@@ -14,6 +14,7 @@
 #include "tessera/base/cpu_features.hpp"
 #include "tessera/base/error.hpp"
 #include "tessera/base/file.hpp"
+#include "tessera/base/mesh_shape.hpp"
 #include "tessera/base/nearest_name.hpp"
 #include "tessera/comm/runtime.hpp"
 #include "tessera/device/cuda.hpp"
@@ -28,7 +29,6 @@ namespace {
 
 // Where DeepSpeed looks when no hostfile is named.
 constexpr const char* kUsualHostfile = "/job/hostfile";
-constexpr int kMostRanks = 1 << 20;
 
 struct Arguments {
   std::string hostfile;

@@ -54,7 +54,8 @@ bool is_given(const config::RunConfig& config, const std::string& path) {
 std::int64_t batch_of(const Arguments& arguments, const config::RunConfig& config, int ranks) {
   if (arguments.batch > 0) return arguments.batch;
   const std::int64_t batch = config.engine.batch.train;
-  return is_given(config, "engine.train_batch_size") ? batch : batch * ranks;
+  if (is_given(config, "engine.train_batch_size")) return batch;
+  return batch * std::max<std::int64_t>(1, ranks / config::fewest_ranks(config));
 }
 
 Workload workload_of(const config::RunConfig& config) {
@@ -213,13 +214,14 @@ std::vector<Plan> plans_for(const Arguments& arguments, const config::RunConfig&
   return plans;
 }
 
-int print_plans(const Arguments& arguments) {
+int print_plans(Arguments& arguments) {
   if (launcher_rank() != 0) return 0;
   config::ReadOptions options;
   options.set = arguments.run_file.set;
   config::RunConfig config = config::read_run_file(arguments.run_file.file, options);
-  config.mesh = {};
-  config = engine::describe_run(1, std::move(config)).config;
+  if (arguments.ranks.empty()) arguments.ranks = {ranks_to_look_at(0, config)};
+  const int fewest = config::fewest_ranks(config);
+  config = engine::describe_run(fewest, std::move(config)).config;
   Machine machine = planning::find_machine(arguments.machine);
   if (arguments.nodes > 0)
     machine.ranks_per_node =
@@ -257,12 +259,13 @@ void add_plan(CLI::App& app, Command& command) {
       "  tessera plan run.yaml --ranks 8 --machine machine.json\n"
       "  tessera plan run.yaml --ranks 16,64,256,1024,4096,16384     the best of each, a forecast");
   add_run_file(*sub, arguments->run_file);
-  arguments->ranks = {launcher_size()};
-  sub->add_option("--ranks", arguments->ranks, "Ranks to plan for; several, with commas, compare")
+  sub->add_option("--ranks", arguments->ranks,
+                  "Ranks to plan for; several, with commas, compare (default: as many as are "
+                  "started, or the fewest that the run file takes)")
       ->delimiter(',')
       ->allow_extra_args(false)
       ->check(CLI::PositiveNumber)
-      ->capture_default_str();
+      ->type_name("N");
   sub->add_option("--memory", arguments->memory,
                   "Memory of a rank, as 80GB or 64GiB (default: the machine's)");
   sub->add_option("--nodes", arguments->nodes, "Nodes of the ranks (default: as the machine has)")

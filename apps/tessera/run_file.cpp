@@ -7,6 +7,7 @@
 #include "tessera/base/cpu_features.hpp"
 #include "tessera/base/error.hpp"
 #include "tessera/base/log.hpp"
+#include "tessera/base/mesh_shape.hpp"
 #include "tessera/config/compare.hpp"
 #include "tessera/engine/options.hpp"
 
@@ -41,6 +42,21 @@ void add_run_file(CLI::App& sub, RunFileArguments& arguments) {
                  "Override a value, e.g. --set engine.zero_optimization.stage=2 (repeatable)")
       ->type_name("path=value")
       ->allow_extra_args(false);
+}
+
+void add_ranks(CLI::App& sub, int& ranks, const std::string& purpose) {
+  sub.add_option("--ranks", ranks,
+                 purpose +
+                     " (default: as many as are started, or the fewest that the run file "
+                     "takes)")
+      ->check(CLI::Range(1, kMostRanks))
+      ->type_name("N");
+}
+
+int ranks_to_look_at(int asked, const config::RunConfig& config) {
+  if (asked > 0) return asked;
+  if (launcher_size() > 1) return launcher_size();
+  return config::fewest_ranks(config);
 }
 
 config::RunConfig read_on_all_ranks(Runtime& runtime, const RunFileArguments& arguments,

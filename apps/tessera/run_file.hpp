@@ -23,6 +23,12 @@ struct RunFileArguments {
 /// Declares RUN.yaml and --set.
 void add_run_file(CLI::App& sub, RunFileArguments& arguments);
 
+/// Declares --ranks N, for a subcommand that only looks; 0 where it is not given.
+void add_ranks(CLI::App& sub, int& ranks, const std::string& purpose);
+
+/// `asked`, else as many as the launcher started, else the fewest that the run file is for.
+int ranks_to_look_at(int asked, const config::RunConfig& config);
+
 /// Reads the run file on every rank and checks that all ranks read the same. `options.set` is taken
 /// from the arguments. Collective over runtime.world().
 config::RunConfig read_on_all_ranks(Runtime& runtime, const RunFileArguments& arguments,

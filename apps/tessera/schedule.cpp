@@ -39,7 +39,7 @@ int print_schedule(const Arguments& arguments) {
   options.allow_bare_engine = true;
   options.for_training = false;
   config::RunConfig config = config::read_run_file(arguments.run_file.file, options);
-  config::resolve(config, {launcher_size(), has_bf16_instructions(), {}, {}, {}});
+  config::resolve(config, {ranks_to_look_at(0, config), has_bf16_instructions(), {}, {}, {}});
   const config::OptimizerConfig& optimizer = config.engine.optimizer;
   const auto schedule = optim::make_schedule(engine::schedule_options(config.engine), optimizer.lr);
   const double own_momentum = optimizer.type == "SGD" ? optimizer.momentum : optimizer.beta1;

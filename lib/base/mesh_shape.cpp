@@ -37,15 +37,6 @@ Axis parse_axis(const std::string& name) {
                    name));
 }
 
-/// Product of the sizes that are given; the largest number when it does not fit.
-std::int64_t places_of(const MeshShape& shape) {
-  constexpr std::int64_t kMost = std::numeric_limits<std::int64_t>::max();
-  std::int64_t places = 1;
-  for (const int size : sizes_of(shape))
-    if (size > 0) places = places > kMost / size ? kMost : places * size;
-  return places;
-}
-
 void check_sizes(const MeshShape& shape) {
   for (const Axis axis : kAxes) {
     const int size = sizes_of(shape)[index_of(axis)];
@@ -90,7 +81,7 @@ std::string advice(const MeshShape& shape, int ranks) {
   const char* separator = "";
   for (const MeshShape& near : shape.nearest(ranks, 3))
     text += std::exchange(separator, "; ") + short_text(near);
-  const std::int64_t places = places_of(shape);
+  const std::int64_t places = shape.places();
   if (shape.data > 0) return text + fmt::format(". As it is, the mesh takes {} ranks", places);
   const std::int64_t below = ranks / places * places;
   text += ". As it is, the mesh takes ";
@@ -131,7 +122,7 @@ std::string Axes::to_string() const {
 
 MeshShape MeshShape::resolved(int ranks) const {
   check_sizes(*this);
-  const std::int64_t places = places_of(*this);
+  const std::int64_t places = MeshShape::places();
   MeshShape shape = *this;
   if (data == 0) {
     TESSERA_CHECK(ranks % places == 0, Code::invalid_config,
@@ -145,6 +136,14 @@ MeshShape MeshShape::resolved(int ranks) const {
                 fmt::format("the mesh {} has {} places, but there are {} ranks{}", to_string(),
                             places, ranks, advice(*this, ranks)));
   return shape;
+}
+
+std::int64_t MeshShape::places() const {
+  constexpr std::int64_t kMost = std::numeric_limits<std::int64_t>::max();
+  std::int64_t places = 1;
+  for (const int size : sizes_of(*this))
+    if (size > 0) places = places > kMost / size ? kMost : places * size;
+  return places;
 }
 
 std::vector<MeshShape> MeshShape::nearest(int ranks, int most) const {

@@ -6,7 +6,6 @@
 #include <fmt/format.h>
 
 #include "tessera/base/error.hpp"
-#include "tessera/base/mesh_shape.hpp"
 
 namespace tessera::config {
 namespace {
@@ -46,7 +45,7 @@ std::vector<Saying> sayings_of(Values& values, const AxisKeys& keys) {
 }
 
 bool has_data_alone(const MeshShape& shape) {
-  return shape.pipeline * shape.sequence * shape.tensor == 1;
+  return shape.pipeline == 1 && shape.sequence == 1 && shape.tensor == 1;
 }
 
 /// `blamed` is the key whose line an error names.
@@ -96,23 +95,25 @@ void check_mesh(Values& values, Problems& problems) {
   }
 }
 
-bool wants_tensor_axis(Values& values) {
+MeshShape said_mesh(Values& values) {
+  MeshShape shape;
   for (const AxisKeys& keys : axis_keys())
-    if (keys.size == &MeshShape::tensor)
-      for (const Saying& one : sayings_of(values, keys))
-        if (one.size > 1) return true;
-  return false;
+    if (const std::vector<Saying> sayings = sayings_of(values, keys); !sayings.empty())
+      shape.*keys.size = static_cast<int>(sayings.front().size);
+  return shape;
+}
+
+bool wants_tensor_axis(Values& values) {
+  return said_mesh(values).tensor > 1;
 }
 
 void resolve_mesh(Values& values, std::optional<int> ranks) {
-  MeshShape shape;
+  MeshShape shape = said_mesh(values);
   Saying blamed = {"mesh.data", 1};
-  for (const AxisKeys& keys : axis_keys()) {
-    const std::vector<Saying> sayings = sayings_of(values, keys);
-    if (sayings.empty()) continue;
-    shape.*keys.size = static_cast<int>(sayings.front().size);
-    if (blamed.size == 1) blamed = sayings.front();
-  }
+  for (const AxisKeys& keys : axis_keys())
+    if (const std::vector<Saying> sayings = sayings_of(values, keys);
+        !sayings.empty() && blamed.size == 1)
+      blamed = sayings.front();
   if (ranks)
     shape = fit(values, shape, *ranks, blamed);
   else if (shape.data == 0)

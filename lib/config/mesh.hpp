@@ -4,6 +4,8 @@
 
 #include <optional>
 
+#include "tessera/base/mesh_shape.hpp"
+
 #include "config/problems.hpp"
 #include "config/values.hpp"
 
@@ -11,6 +13,9 @@ namespace tessera::config {
 
 /// Adds keys that say different sizes of one axis.
 void check_mesh(Values& values, Problems& problems);
+
+/// The sizes that keys say; data 0 and others 1 where none does.
+MeshShape said_mesh(Values& values);
 
 /// Whether a key asks for a tensor axis of several ranks.
 bool wants_tensor_axis(Values& values);

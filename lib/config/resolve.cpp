@@ -216,6 +216,28 @@ bool is_open(std::string_view path) {
   return std::find(paths.begin(), paths.end(), path) != paths.end();
 }
 
+int fewest_ranks(const RunConfig& config) {
+  if (config.comm.nodes) {
+    std::size_t ranks = 0;
+    for (const std::vector<int>& node : *config.comm.nodes) ranks += node.size();
+    return static_cast<int>(ranks);
+  }
+  std::vector<Entry> entries = config.entries;
+  Values values(entries);
+  const auto given = [&](const char* path) {
+    return values.is_given(path) ? values.integer(path).value_or(0) : 0;
+  };
+  const MeshShape mesh = said_mesh(values);
+  const std::int64_t micro = given(kMicro), accumulation = given(kAccumulation);
+  const bool follows = mesh.data == 0 && micro > 0 && accumulation > 0;
+  const std::int64_t data = follows ? given(kTrain) / micro / accumulation : 1;
+  const std::int64_t most = kMostRanks / std::max<std::int64_t>(1, data);
+  TESSERA_CHECK(
+      mesh.places() <= most, Code::invalid_config,
+      fmt::format("{}: mesh and batch sizes ask for more than {} ranks", config.file, kMostRanks));
+  return static_cast<int>(mesh.places() * std::max<std::int64_t>(1, data));
+}
+
 void resolve(RunConfig& config, const Facts& facts) {
   Resolver(config, facts).run();
   project(config);

@@ -57,6 +57,8 @@ TEST_F(ConfigTest, DescribesMeshesOfSeveralAxes) {
   EXPECT_TRUE(contains(outcome.out, "node 4  4:p1 d0 t0\n")) << outcome.out;
   EXPECT_TRUE(contains(outcome.out, "\nwarning: mesh.tensor is 2, and 4 of 4 tensor groups"));
   EXPECT_EQ(outcome.exit_code, 0) << outcome.error;
+  const Outcome alone = config("--set mesh.pipeline=2 --set mesh.tensor=2");
+  EXPECT_TRUE(contains(alone.out, "x tensor 2 = 4 rank(s)")) << alone.out << alone.error;
   const Outcome refused = config("--ranks 64 --set mesh.pipeline=64");
   EXPECT_EQ(refused.exit_code, 2);
   EXPECT_TRUE(contains(refused.error, "a pipeline of 64 stages needs a layer for each"));

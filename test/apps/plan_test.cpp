@@ -56,6 +56,17 @@ TEST_F(PlanTest, SeveralRankCountsAreCompared) {
   EXPECT_LT(found[1]["tokens_per_second"], found[2]["tokens_per_second"]);
 }
 
+TEST_F(PlanTest, AMeshInTheRunFileIsNoBound) {
+  const std::string mesh = " --memory 40GB --set mesh.tensor=4 --set mesh.pipeline=2";
+  EXPECT_EQ(plans("--ranks 6" + mesh), plans("--ranks 6 --memory 40GB"));
+  EXPECT_EQ(plans(mesh), plans("--ranks 8 --memory 40GB"));
+  // Two data ranks of eight each work on a micro-batch.
+  const std::string micro =
+      " --set engine.train_batch_size=null "
+      "--set engine.train_micro_batch_size_per_gpu=16";
+  EXPECT_EQ(plans("--ranks 16" + mesh + micro), plans("--ranks 16 --memory 40GB --batch 32"));
+}
+
 TEST_F(PlanTest, TheProposedLinesAreAcceptedByTheReader) {
   const Outcome plan = tessera("plan " + run_file() + " --ranks 8");
   ASSERT_EQ(plan.exit_code, 0) << plan.error;

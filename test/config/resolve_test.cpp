@@ -38,6 +38,24 @@ TEST(Resolve, AMeshThatDoesNotFitTheRanksIsRefused) {
               HasSubstr("but `mesh.data` is 4"));
 }
 
+TEST(Resolve, TheFewestRanksAreThoseOfMeshAndBatch) {
+  const auto fewest = [](std::vector<std::string> set) {
+    return fewest_ranks(read_example(std::move(set)));
+  };
+  // The example says train_batch_size 32 and a micro-batch of 4.
+  EXPECT_EQ(fewest({}), 1);
+  EXPECT_EQ(fewest({"mesh.tensor=3", "mesh.pipeline=null", "engine.pipeline.stages=2"}), 6);
+  EXPECT_EQ(fewest({"mesh.tensor=3", "mesh.data=4"}), 12);
+  EXPECT_EQ(fewest({"mesh.tensor=3", "engine.gradient_accumulation_steps=4"}), 6);
+  EXPECT_EQ(fewest({"mesh.tensor=3", "engine.gradient_accumulation_steps=400"}), 3);
+  EXPECT_EQ(fewest({"mesh.tensor=3", "comm.nodes=[[0, 1, 2], [3, 4, 5]]"}), 6);
+  for (const char* many : {"mesh.data=1000000000", "mesh.pipeline=1000000000"})
+    EXPECT_THAT(refusal([&] {
+                  fewest({many, "mesh.sequence=1000000000"});
+                }),
+                HasSubstr("ask for more than 1048576 ranks"));
+}
+
 TEST(Resolve, BatchesThatDoNotFitNameTheLine) {
   EXPECT_THAT(refused({}, on_ranks(3)),
               StartsWith("invalid configuration: run.yaml:25: the batch sizes do not fit"));

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <array>
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
@@ -16,6 +17,9 @@ enum class Axis { pipeline, data, sequence, tensor };
 inline constexpr std::array<Axis, 4> kAxes = {Axis::pipeline, Axis::data, Axis::sequence,
                                               Axis::tensor};
 const char* to_string(Axis axis);
+
+/// Programs that look at a mesh without running take more for a slip of the keyboard.
+inline constexpr int kMostRanks = 1 << 20;
 
 /// One axis or several together: "tensor", "data+sequence" (over which gradients are reduced).
 class Axes {
@@ -53,6 +57,8 @@ struct MeshShape {
   /// are in use, by small factors; data counts where it is given. Nearest first, at most `most`.
   std::vector<MeshShape> nearest(int ranks, int most) const;
 
+  /// Product of the sizes that are given, data 0 being none; the largest number when it is more.
+  std::int64_t places() const;
   int ranks() const { return pipeline * data * sequence * tensor; }
   int size(const Axes& axes) const;
   MeshCoordinates coordinates(int rank) const;

@@ -48,4 +48,9 @@ struct Facts {
 /// invalid_config when the numbers do not fit the ranks.
 void resolve(RunConfig& config, const Facts& facts);
 
+/// The smallest job that the file is for: the ranks of comm.nodes, else as many as the mesh takes
+/// with the data ranks that it says or that follow from all three batch sizes. Throws
+/// invalid_config when they are more than kMostRanks.
+int fewest_ranks(const RunConfig& config);
+
 }  // namespace tessera::config
