@@ -178,6 +178,7 @@ class Commands : public ::testing::Test {
   }
 
   ScopedVariable cores{"SLURM_CPUS_PER_TASK", nullptr}, type{"SLURM_MPI_TYPE", nullptr};
+  ScopedVariable usual_fence{"SLURM_PMIX_FENCE", nullptr};
   ScopedVariable policy{"OMPI_MCA_hwloc_base_binding_policy", nullptr};
   Job job;
 };
@@ -214,6 +215,8 @@ TEST_F(Commands, SrunInAnAllocation) {
   job.program = {"p"};
   EXPECT_EQ(words(srun_command(job, kTwo)),
             "srun --mpi=pmix --kill-on-bad-exit=1 --export=ALL --nodes=2 --ntasks=8 p");
+  const Variables ring = {{"SLURM_PMIX_FENCE", "ring"}};
+  EXPECT_EQ(srun_command(job, kTwo).variables, ring);
   const Hosts uneven = {whole_host("a", 2), whole_host("b", 1)};
   job.hosts = uneven;  // as Slurm itself made it
   EXPECT_EQ(words(srun_command(job, uneven)),
@@ -223,12 +226,16 @@ TEST_F(Commands, SrunInAnAllocation) {
   EXPECT_EQ(words(srun_command(job, kTwo)),
             "srun --kill-on-bad-exit=1 --export=ALL --cpus-per-task=12 --nodes=1 --ntasks=3 "
             "--ntasks-per-node=3 --nodelist=worker-1 p");
+  EXPECT_TRUE(srun_command(job, kTwo).variables.empty());
+  const ScopedVariable fence("SLURM_PMIX_FENCE", "tree"), pmix("SLURM_MPI_TYPE", "pmix_v4");
+  EXPECT_TRUE(srun_command(job, kTwo).variables.empty());
 }
 
 TEST_F(Commands, SrunTakesTheSameSlotsEverywhere) {
   job.hosts = filter_hosts(kTwo, "worker-0:1,3@worker-1:1,3", "");
   const CommandLine command = srun_command(job, kTwo);
-  EXPECT_EQ(command.variables, (Variables{{"CUDA_VISIBLE_DEVICES", "1,3"}}));
+  EXPECT_EQ(command.variables,
+            (Variables{{"SLURM_PMIX_FENCE", "ring"}, {"CUDA_VISIBLE_DEVICES", "1,3"}}));
   job.hosts = filter_hosts(kTwo, "worker-0@worker-1:0,2", "");
   expect_error(Code::not_supported, {"worker-0 (4), worker-1 (2)", "--launcher mpirun"},
                [&] { srun_command(job, kTwo); });

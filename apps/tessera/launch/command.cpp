@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <string_view>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -113,7 +114,12 @@ CommandLine mpirun_command(const Job& job, const std::string& mpirun) {
 
 CommandLine srun_command(const Job& job, const Hosts& allocation) {
   CommandLine command{job.variables, {"srun"}};
-  if (std::getenv("SLURM_MPI_TYPE") == nullptr) command.words.push_back("--mpi=pmix");
+  const char* type = std::getenv("SLURM_MPI_TYPE");
+  if (type == nullptr) command.words.push_back("--mpi=pmix");
+  // Slurm 22.05's tree of nodes lets MPI_Init end before all nodes are there (doc/slurm.md).
+  if ((type == nullptr || std::string_view(type).starts_with("pmix")) &&
+      std::getenv("SLURM_PMIX_FENCE") == nullptr)
+    command.variables.emplace_back("SLURM_PMIX_FENCE", "ring");
   append(command.words, {"--kill-on-bad-exit=1", "--export=ALL"});
   // Since Slurm 22.05 a step does not take this over from its job.
   if (const char* cores = std::getenv("SLURM_CPUS_PER_TASK"))
