@@ -122,19 +122,19 @@ std::string Axes::to_string() const {
 
 MeshShape MeshShape::resolved(int ranks) const {
   check_sizes(*this);
-  const std::int64_t places = MeshShape::places();
+  const std::int64_t taken = places();
   MeshShape shape = *this;
   if (data == 0) {
-    TESSERA_CHECK(ranks % places == 0, Code::invalid_config,
+    TESSERA_CHECK(ranks % taken == 0, Code::invalid_config,
                   fmt::format("the mesh pipeline {} x sequence {} x tensor {} = {} does not divide "
                               "the {} ranks, so nothing whole is left for data{}",
-                              pipeline, sequence, tensor, places, ranks, advice(*this, ranks)));
-    shape.data = static_cast<int>(ranks / places);
+                              pipeline, sequence, tensor, taken, ranks, advice(*this, ranks)));
+    shape.data = static_cast<int>(ranks / taken);
     return shape;
   }
-  TESSERA_CHECK(places == ranks, Code::invalid_config,
+  TESSERA_CHECK(taken == ranks, Code::invalid_config,
                 fmt::format("the mesh {} has {} places, but there are {} ranks{}", to_string(),
-                            places, ranks, advice(*this, ranks)));
+                            taken, ranks, advice(*this, ranks)));
   return shape;
 }
 

@@ -24,10 +24,6 @@ class LlamaTest : public MeshTest {
  protected:
   LlamaTest() : MeshTest("llama-tiny") {}
 
-  static bool on_gpu() { return !testing::test_device().is_cpu(); }
-  /// Many ranks on few cores, and GPUs that are emulated.
-  bool is_slow() { return world().size() > 4 || on_gpu(); }
-
   /// Every division of these ranks among tensor and sequence axes, with both kinds of attention
   /// where they are possible, with and without token shards.
   std::vector<MeshTrial> trials() {
@@ -52,14 +48,7 @@ class LlamaTest : public MeshTest {
 };
 
 TEST_F(LlamaTest, FollowsTheReferenceCurveInEveryStage) {
-  for (MeshTrial trial : trials())
-    for (const int stage : {0, 1, 2, 3}) {
-      if (is_slow() && stage % 2 == 0) continue;
-      trial.stage = stage;
-      SCOPED_TRACE(trial.to_string());
-      MeshTrainee trainee(world(), tiny_, trial);
-      expect_near(train(trainee, is_slow() ? 5 : TinyModel::kSteps), reference_curve(), 1e-5);
-    }
+  expect_reference_curve_in_every_stage(trials());
 }
 
 TEST_F(LlamaTest, DropoutAndRecomputationFollowOneRankToEveryGradient) {

@@ -44,16 +44,7 @@ class SequenceTest : public MeshTest {
 };
 
 TEST_F(SequenceTest, FollowsTheReferenceCurveInEveryStage) {
-  // Many ranks on few cores, or GPUs that are emulated, only begin.
-  const bool slow = world().size() > 4 || !testing::test_device().is_cpu();
-  for (MeshTrial trial : trials())
-    for (const int stage : {0, 1, 2, 3}) {
-      if (slow && stage % 2 == 0) continue;
-      trial.stage = stage;
-      SCOPED_TRACE(trial.to_string());
-      MeshTrainee trainee(world(), tiny_, trial);
-      expect_near(train(trainee, slow ? 5 : TinyModel::kSteps), reference_curve(), 1e-5);
-    }
+  expect_reference_curve_in_every_stage(trials());
 }
 
 // 47 positions divide by no size of the axis.

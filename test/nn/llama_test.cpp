@@ -59,7 +59,10 @@ TEST(LlamaConfig, SaysWhatIsWrong) {
   refuses(R"(, "rope_scaling": {"rope_type": "yarn"})", Code::not_supported, {"yarn", "llama3"});
   refuses(R"(, "rope_scaling": {"rope_type": "linear", "factor": -1})", Code::invalid_config,
           {"factor is -1"});
-  refuses(R"(, "rope_scaling": {"beta_fast": 1})", Code::not_supported, {"beta_fast"});
+  refuses(R"(, "rope_scaling": {"rope_type": "llama3"})", Code::invalid_config,
+          {"rope_scaling has no factor"});
+  refuses(R"(, "rope_scaling": {"beta_fast": 1})", Code::not_supported,
+          {"beta_fast", "low_freq_factor"});
   refuses(R"(, "rope_scaling": 3)", Code::invalid_config, {"rope_scaling", "section"});
   refuses(R"(, "hidden_sise": 64)", Code::invalid_config, {"hidden_sise", "hidden_size"});
   refuses(R"(, "rms_norm_eps": 0)", Code::invalid_config, {"rms_norm_eps is 0"});

@@ -40,10 +40,13 @@ class MeshTest : public ::testing::Test {
   explicit MeshTest(const std::string& model = "gpt2-tiny") : tiny_(model) {}
   void SetUp() override {
     set_threads(1);
-    if (!testing::test_device().is_cpu()) world().open_device(testing::test_device());
+    if (on_gpu()) world().open_device(testing::test_device());
   }
 
   Communicator& world() { return runtime_.world(); }
+  static bool on_gpu() { return !testing::test_device().is_cpu(); }
+  /// Many ranks on few cores, or GPUs that are emulated: tests only begin.
+  bool is_slow() { return world().size() > 4 || on_gpu(); }
   Communicator& self() {
     if (!self_) self_ = world().split(world().rank(), 0, "alone");
     return *self_;
@@ -95,6 +98,17 @@ class MeshTest : public ::testing::Test {
 
   Curve reference_curve() const {
     return {tiny_.doubles("losses.fp64"), tiny_.doubles("grad_norms.fp64")};
+  }
+
+  void expect_reference_curve_in_every_stage(const std::vector<MeshTrial>& trials) {
+    for (MeshTrial trial : trials)
+      for (const int stage : {0, 1, 2, 3}) {
+        if (is_slow() && stage % 2 == 0) continue;
+        trial.stage = stage;
+        SCOPED_TRACE(trial.to_string());
+        MeshTrainee trainee(world(), tiny_, trial);
+        expect_near(train(trainee, is_slow() ? 5 : TinyModel::kSteps), reference_curve(), 1e-5);
+      }
   }
 
   /// Of seven rows.

@@ -55,9 +55,15 @@ void read_rope(const std::string& key, const Json& value, LlamaConfig& config) {
     } else if (name == "rope_theta") {
       config_json::read(path, entry, config.rope_theta);
     } else {
-      fail(Code::not_supported, fmt::format("model.{}: nothing here goes by it", path));
+      fail(Code::not_supported,
+           fmt::format("model.{} is not available: rope_type, rope_theta, factor, low_freq_factor, "
+                       "high_freq_factor and original_max_position_embeddings are",
+                       path));
     }
   }
+  TESSERA_CHECK(
+      scaling.kind == Kind::none || value.contains("factor"), Code::invalid_config,
+      fmt::format("model.{} has no factor: say how many times longer sequences become", key));
 }
 
 const config_json::Readers<LlamaConfig>& readers() {
